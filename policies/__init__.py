@@ -1,0 +1,23 @@
+"""Given candidates, choose; given outcomes, learn."""
+
+from .contract import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest
+from .ranking import ranked
+from .registry import PolicyName, PolicySettings, UnknownPolicy, build_policy, cost_unit, replay
+from .round_robin import RoundRobin
+
+__all__ = [
+    "Candidate",
+    "Choice",
+    "Outcome",
+    "Policy",
+    "PolicyName",
+    "PolicySettings",
+    "ReplicaId",
+    "RoundRobin",
+    "RoutedRequest",
+    "UnknownPolicy",
+    "build_policy",
+    "cost_unit",
+    "ranked",
+    "replay",
+]

@@ -74,6 +74,6 @@ class Policy(Protocol):
         """Pick one of at least one candidate."""
         ...
 
-    def learn(self, choice: Choice, outcome: Outcome) -> None:
-        """Be told how a choice went, much later and in any order."""
+    def learn(self, choice: Choice | None, outcome: Outcome) -> None:
+        """Be told how a choice went, much later and in any order; None: another router's choice."""
         ...
