@@ -32,7 +32,7 @@ lint: $(VENV)/.installed  ## style, types, import contracts
 	$(BIN)/lint-imports
 
 test: lint  ## lint, then every test
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 bench: $(VENV)/.installed  ## overhead beside bare Ray Serve
 	@$(BIN)/kvplane bench overhead

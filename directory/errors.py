@@ -4,7 +4,8 @@ DirectoryError
 ├── BadHolder        a name that must not become a Redis key
 ├── BadMessage       a batch or checkpoint that cannot be trusted; it changes nothing
 ├── PagesDown        the store of pages does not answer
-└── BadUrl           a directory URL that names no store
+├── BadUrl           a directory URL that names no store
+└── ShardsDown       the embedded servers cannot be started
 """
 
 
@@ -33,3 +34,7 @@ class PagesDown(DirectoryError):
 
 class BadUrl(DirectoryError):
     """A directory URL with a scheme other than redis, rediss, redis+cluster, rediss+cluster."""
+
+
+class ShardsDown(DirectoryError):
+    """The embedded servers cannot be started, or their folder serves another process."""

@@ -1,0 +1,27 @@
+"""Hosts a model and keeps its page: what the floor above may use."""
+
+from .embedded_engine import EmbeddedSettings
+from .engine import Capacity, Delta, EngineDead, Sampling
+from .engines import EngineSettings, prepare_model
+from .lifetime import Lifetime
+from .model_folder import BadModel, read_config
+from .replica import Registration, Replica, ReplicaSettings
+from .ticket import BadTicket, Ticket
+
+__all__ = [
+    "BadModel",
+    "BadTicket",
+    "Capacity",
+    "Delta",
+    "EmbeddedSettings",
+    "EngineDead",
+    "EngineSettings",
+    "Lifetime",
+    "Registration",
+    "Replica",
+    "ReplicaSettings",
+    "Sampling",
+    "Ticket",
+    "prepare_model",
+    "read_config",
+]

@@ -1,0 +1,78 @@
+"""The composition root: settings to a Serve application of registrar, replicas and routers."""
+
+from ray import serve
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+
+from ..workers import Replica
+from .config import RAY, Settings
+from .ingress import Ingress
+from .registrar import Registrar
+from .seam import CLASS_PATH
+
+APP = "kvplane"
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # replicas on one host share its cores
+_HEAD = {"node:__internal_head__": 0.001}
+
+
+def build(args: Settings) -> serve.Application:
+    """Build the application, for `serve run kvplane.controlplane.app:build` and for `kvplane up`."""
+    return compose(args, Ingress)
+
+
+def compose(args: Settings, ingress: type) -> serve.Application:
+    """Bind registrar, replicas and routers; another ingress is a subclass of ours."""
+    registrar = _registrar().bind(args.state, args.tenants_file, args.directory.url)
+    replicas = _replicas(args).bind(args.name, args.engine, args.directory, registrar)
+    return _routers(args, ingress).bind(args, replicas, registrar)
+
+
+def _registrar() -> serve.Deployment:
+    """On the head node: the state folder is there, and embedded shards listen on its loopback."""
+    return serve.deployment(
+        Registrar,
+        name="registrar",
+        ray_actor_options={"num_cpus": 0, "resources": _HEAD},
+        health_check_period_s=2,
+        max_ongoing_requests=1000,
+    )
+
+
+def _replicas(args: Settings) -> serve.Deployment:
+    settings = args.replicas
+    scaling = (
+        {"num_replicas": settings.count}
+        if settings.max_count is None
+        else {
+            "autoscaling_config": AutoscalingConfig(
+                min_replicas=settings.count,
+                max_replicas=settings.max_count,
+                target_ongoing_requests=settings.target_ongoing_requests,
+            )
+        }
+    )
+    routing = (
+        {} if args.routing == RAY else {"request_router_config": RequestRouterConfig(request_router_class=CLASS_PATH)}
+    )
+    return serve.deployment(
+        Replica,
+        name="replicas",
+        ray_actor_options={"num_cpus": settings.num_cpus, "runtime_env": {"env_vars": _ONE_THREAD}},
+        max_ongoing_requests=settings.max_ongoing_requests,
+        max_queued_requests=args.router.max_queued_requests,
+        health_check_period_s=settings.health_period_s,
+        graceful_shutdown_timeout_s=settings.drain_s,
+        graceful_shutdown_wait_loop_s=0.2,
+        **scaling,
+        **routing,
+    )
+
+
+def _routers(args: Settings, ingress: type) -> serve.Deployment:
+    return serve.deployment(
+        ingress,
+        name="routers",
+        num_replicas=args.router.count,
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": _ONE_THREAD}},
+        max_ongoing_requests=10_000,
+        health_check_period_s=2,
+    )

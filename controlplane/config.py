@@ -1,0 +1,95 @@
+"""Composes the settings of all floors, and loads them; each lives beside the code it sets."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..directory import DirectorySettings
+from ..policies import PolicySettings
+from ..workers import EmbeddedSettings, EngineSettings, ReplicaSettings
+from .errors import ConfigError
+from .tracing import TracingSettings
+
+RAY = "ray"
+_ENGINES = ("embedded", "simulated")
+
+
+class RouterSettings(BaseModel):
+    """The router processes, and how they route."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(default=1, ge=1, description="router processes; each decides on its own mirror")
+    request_timeout_s: float = Field(default=300, gt=0, description="longest wait for a first token")
+    max_queued_requests: int = Field(default=1000, ge=1, description="requests that wait for a replica before 503s")
+    default_max_tokens: int = Field(default=512, ge=1, description="output tokens where a client sets no limit")
+
+
+class Settings(BaseModel):
+    """Everything that can be set, under `args:` of a Serve configuration or in a file for `kvplane up --config`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: EngineSettings = Field(
+        default=EmbeddedSettings(), description="an engine's settings; a bare string is a model of the embedded one"
+    )
+    served_name: str | None = Field(default=None, description="the model's name for clients; its own if unset")
+    replicas: ReplicaSettings = ReplicaSettings()
+    router: RouterSettings = RouterSettings()
+    routing: PolicySettings | Literal["ray"] = Field(
+        default=PolicySettings(), description="a policy's settings or bare name; ray: Ray's own power of two"
+    )
+    directory: DirectorySettings = DirectorySettings()
+    tracing: TracingSettings = TracingSettings()
+    state: Path = Field(default=Path(".kvplane"), description="keys, tenants, shards, decisions")
+    tenants: Path | None = Field(default=None, description="the tenants file; tenants.yaml in the state folder")
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _engine_of_a_word(cls, engine: object) -> object:
+        if isinstance(engine, str):
+            return {"engine": engine} if engine in _ENGINES else {"engine": "embedded", "model": engine}
+        return {"engine": "embedded", **engine} if isinstance(engine, dict) else engine
+
+    @field_validator("routing", mode="before")
+    @classmethod
+    def _policy_of_a_word(cls, routing: object) -> object:
+        return {"name": routing} if isinstance(routing, str) and routing != RAY else routing
+
+    @field_validator("state")
+    @classmethod
+    def _absolute(cls, state: Path) -> Path:
+        """Ray's processes have other working folders."""
+        return state.expanduser().absolute()
+
+    @property
+    def name(self) -> str:
+        """The model's name on the wire."""
+        model = self.engine.model if isinstance(self.engine, EmbeddedSettings) else self.engine.engine
+        return self.served_name or Path(model).stem
+
+    @property
+    def policy_name(self) -> str:
+        return self.routing.name if isinstance(self.routing, PolicySettings) else self.routing
+
+    @property
+    def tenants_file(self) -> Path:
+        return (self.tenants or self.state / "tenants.yaml").absolute()
+
+    @property
+    def decisions_file(self) -> Path:
+        return self.state / "decisions.sqlite"
+
+    @classmethod
+    def load(cls, path: Path | None, **overrides: object) -> Self:
+        """Defaults, then a YAML file, then overrides that are not None. Raises `ConfigError`."""
+        try:
+            values = yaml.safe_load(path.read_text()) or {} if path else {}
+            if not isinstance(values, dict):
+                raise ConfigError(f"{path}: settings are a mapping of names to values; got {type(values).__name__}")
+            given = {name: value for name, value in overrides.items() if value is not None}
+            return cls.model_validate({**values, **given})
+        except (OSError, yaml.YAMLError, ValidationError) as exc:
+            raise ConfigError(f"{path or 'settings'}: {exc}") from exc

@@ -1,0 +1,202 @@
+"""The decision, without Ray: who could serve this prompt at what cost, and the ticket for the best of them.
+
+Nothing here may cost a request: a directory or a policy that raises is counted and named in the reason, and the
+request goes on with less knowledge.
+"""
+
+import logging
+import secrets
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..directory import Domain, DomainKey, HolderId, Keyring, Prefix, Segment, domain_key
+from ..directory.wire import Served
+from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked
+from ..workers import Ticket
+from .decision import Decision
+from .sight import Sight
+from .tenants import label
+
+log = logging.getLogger(__name__)
+
+NOBODY = "no replica is known"
+LEFT_TO_RAY = "left to Ray"
+_AWAITED = 10_000  # decisions kept until their outcome comes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that has been let in: whose it is and what it wants continued."""
+
+    domain: Domain
+    words: bytes
+    max_tokens: int
+    traceparent: str | None
+    deadline_s: float  # Unix time
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What is written down, and what is carried out."""
+
+    decision: Decision
+    ticket: Ticket
+
+
+class Decider:
+    """One per router process. `policy` None leaves every choice to Ray."""
+
+    def __init__(
+        self,
+        router: str,
+        model: str,
+        block_tokens: int,
+        keyring: Keyring,
+        sight: Sight,
+        policy: Policy | None,
+        policy_name: str,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._router = router
+        self._model = model
+        self._block_tokens = block_tokens
+        self._keyring = keyring
+        self._ticket_key = keyring.ticket_key()
+        self._sight = sight
+        self._policy = policy
+        self._policy_name = policy_name
+        self._clock_ns = clock_ns
+        self._secrets: dict[Domain, tuple[str, DomainKey]] = {}
+        self._chosen_at: dict[str, int] = {}
+        self._decisions = 0
+        self._awaited: OrderedDict[str, tuple[Ticket, Choice | None]] = OrderedDict()
+        self.failures: Counter[str] = Counter()  # what raised and was survived
+
+    def decide(self, asked: Asked) -> Decided:
+        """Choose once. For want of knowledge it never raises: with no replica known the ticket's ranks are empty."""
+        at_ns, started = self._clock_ns(), time.perf_counter_ns()
+        self._decisions += 1
+        salt, key = self._secret(asked.domain)
+        prefix = Prefix(asked.words, self._block_tokens, (Segment(key, len(asked.words)),))
+        request = RoutedRequest(len(asked.words) // 4, asked.max_tokens, self._block_tokens)
+        candidates, blind = self._candidates(prefix, request)
+        choice, reason = self._choose(request, candidates)
+        decision = Decision(
+            id=secrets.token_hex(8),
+            at_ns=at_ns,
+            took_us=(time.perf_counter_ns() - started) / 1e3,
+            tenant=label(asked.domain),
+            model=self._model,
+            router=self._router,
+            policy=self._policy_name,
+            request=request,
+            candidates=tuple(candidates),
+            choice=choice,
+            reason=f"{blind}; {reason}" if blind else reason,
+            directory_age_ms=self._sight.age_ms(choice.replica) if choice and not blind else 0.0,
+            traceparent=asked.traceparent,
+        )
+        ticket = self._ticket(decision, asked, salt)
+        self._await(ticket, choice)
+        return Decided(decision, ticket)
+
+    def repeat(self, ticket: Ticket, without: str) -> Ticket:
+        """The ticket for another attempt, anywhere but where it failed; the decision stands."""
+        return ticket.without(without, self._ticket_key)
+
+    def ended(self, ticket: Ticket) -> None:
+        """The request is over for this router, however it went."""
+        self._sight.overlay.settle(ticket.number)
+
+    @property
+    def awaiting(self) -> int:
+        """Decisions whose outcome has not come."""
+        return len(self._awaited)
+
+    def learn(self, replica: HolderId, served: Served) -> None:
+        """Take in how a ticket went; those of other routers teach as well."""
+        ticket, choice = self._awaited.pop(served.decision, (None, None))
+        if ticket is not None:
+            self.ended(ticket)  # a client may have left where no one could tell
+        if self._policy is None or served.finish in ("failed", "cancelled"):
+            return
+        try:
+            self._policy.learn(choice, _outcome(replica, served))
+        except Exception:
+            self._survived("learning")
+
+    def _secret(self, domain: Domain) -> tuple[str, DomainKey]:
+        """A domain's salt and key, derived once; bounded by the number of tenants."""
+        if domain not in self._secrets:
+            salt = self._keyring.salt(domain)
+            self._secrets[domain] = (salt, domain_key(salt, self._model, "", self._block_tokens))
+        return self._secrets[domain]
+
+    def _candidates(self, prefix: Prefix, request: RoutedRequest) -> tuple[Sequence[Candidate], str]:
+        since = {replica: self._decisions - at for replica, at in self._chosen_at.items()}
+        try:
+            return self._sight.look(prefix, request.prompt_tokens, since), ""
+        except Exception:
+            self._survived("directory")
+            return self._sight.blind(since), "directory failed"
+
+    def _choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> tuple[Choice | None, str]:
+        if self._policy is None:
+            return None, LEFT_TO_RAY
+        if not candidates:
+            return None, NOBODY
+        try:
+            choice = self._policy.choose(request, candidates)
+        except Exception:
+            self._survived("policy")
+            return None, "policy failed; shuffled"
+        self._chosen_at[choice.replica] = self._decisions
+        self._forget_departed(candidates)
+        return choice, choice.reason
+
+    def _forget_departed(self, candidates: Sequence[Candidate]) -> None:
+        if len(self._chosen_at) > 2 * len(candidates) + 16:
+            alive = {candidate.replica for candidate in candidates}
+            self._chosen_at = {replica: at for replica, at in self._chosen_at.items() if replica in alive}
+
+    def _ticket(self, decision: Decision, asked: Asked, salt: str) -> Ticket:
+        request, choice, number = decision.request, decision.choice, 0
+        prompt_blocks = -(-request.prompt_tokens // self._block_tokens)
+        if choice is not None:
+            uncached = request.prompt_tokens - decision.predicted_cached_tokens
+            number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks)
+        return Ticket(
+            id=decision.id,
+            router=self._router,
+            number=number,
+            ranks=ranked(choice) if choice else (),
+            salt=salt,
+            traceparent=asked.traceparent or "",
+            deadline_s=asked.deadline_s,
+            prompt_blocks=prompt_blocks,
+        ).signed(self._ticket_key)
+
+    def _await(self, ticket: Ticket, choice: Choice | None) -> None:
+        self._awaited[ticket.id] = (ticket, choice)
+        if len(self._awaited) > _AWAITED:
+            lost, _ = self._awaited.popitem(last=False)[1]
+            self.ended(lost)
+
+    def _survived(self, what: str) -> None:
+        self.failures[what] += 1
+        if self.failures[what] & (self.failures[what] - 1) == 0:  # the 1st, 2nd, 4th, ...: a storm must not fill a disk
+            log.exception("%s raised while deciding (%d times so far)", what, self.failures[what])
+
+
+def _outcome(replica: HolderId, served: Served) -> Outcome:
+    return Outcome(
+        replica=ReplicaId(replica),
+        prompt_tokens=served.prompt_tokens,
+        cached_tokens=served.cached_tokens,
+        output_tokens=served.output_tokens,
+        queue_ms=served.queue_ms,
+        prefill_ms=served.prefill_ms,
+        total_ms=served.total_ms,
+    )

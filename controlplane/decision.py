@@ -1,0 +1,40 @@
+"""One placement, as it is written down: what was asked, who could have served it, who was chosen and why."""
+
+from dataclasses import dataclass
+
+from ..policies import Candidate, Choice, RoutedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Sizes, features and labels only; a prompt, a prefix's name, a key or a salt has no field to be in."""
+
+    id: str
+    at_ns: int  # Unix time
+    took_us: float
+    tenant: str  # organisation/workspace
+    model: str
+    router: str
+    policy: str
+    request: RoutedRequest
+    candidates: tuple[Candidate, ...]
+    choice: Choice | None  # None: there was nobody to choose from, or the choice was left to another
+    reason: str
+    directory_age_ms: float
+    traceparent: str | None  # the client's, W3C Trace Context
+
+    @property
+    def chosen(self) -> Candidate | None:
+        if self.choice is None:
+            return None
+        return next((each for each in self.candidates if each.replica == self.choice.replica), None)
+
+    @property
+    def predicted_cached_tokens(self) -> int:
+        """Prompt tokens the chosen replica is believed to hold; of an unknown one, none are."""
+        chosen = self.chosen
+        return chosen.cached_tokens if chosen is not None and chosen.known else 0
+
+    @property
+    def predicted_ttft_ms(self) -> float | None:
+        return None if self.choice is None else self.choice.predicted_ttft_ms

@@ -1,0 +1,36 @@
+"""The first transport between the halves: Serve's deployment handle, its failures mapped in one place."""
+
+from collections.abc import AsyncGenerator
+
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from ..workers import Delta, EngineDead, Sampling, Ticket
+from .errors import Overloaded
+from .router_half import ReplicaGone, ReplicaUnwell
+
+
+class HandleWire:
+    """Passes the ticket first, where the seam finds it."""
+
+    def __init__(self, replicas: DeploymentHandle) -> None:
+        self._generate = replicas.options(stream=True).generate
+
+    async def __call__(self, ticket: Ticket, words: bytes, sampling: Sampling) -> AsyncGenerator[Delta, None]:
+        response = self._generate.remote(ticket, words, sampling)
+        try:
+            async for delta in response:
+                yield delta
+        except ActorUnavailableError as exc:
+            raise ReplicaUnwell(str(exc)) from exc
+        except RayActorError as exc:
+            raise ReplicaGone(str(exc)) from exc
+        except (BackPressureError, DeploymentUnavailableError) as exc:
+            raise Overloaded("every replica is full and the queue is too; try again later") from exc
+        except RayTaskError as exc:
+            if isinstance(exc.cause, EngineDead):
+                raise ReplicaUnwell(str(exc.cause)) from exc
+            raise
+        finally:
+            response.cancel()

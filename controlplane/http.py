@@ -1,0 +1,182 @@
+"""The HTTP surface: OpenAI's endpoints, health and metrics, as an ASGI application over one front."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from ..directory import Domain
+from .answer import Piece
+from .errors import ApiError, BadRequest, NotFound, Unauthenticated
+from .metrics import CONTENT_TYPE
+from .openai import Asking, Chat, Completion, Shape, error_shape, parse_chat, parse_completion
+
+MAX_BODY_BYTES = 32 << 20
+_DONE = b"data: [DONE]\n\n"
+
+
+class Front(Protocol):
+    """What the endpoints need of a router."""
+
+    @property
+    def model(self) -> str: ...
+
+    def domain(self, key: str) -> Domain | None: ...
+
+    async def answer(
+        self, domain: Domain, asking: Chat | Completion, traceparent: str | None
+    ) -> tuple[str, AsyncGenerator[Piece, None]]:
+        """The decision's id and the answer, its first piece ready to be read. Raises `ApiError`."""
+        ...
+
+    def ready(self) -> str | None:
+        """None, or what is missing before requests can be served."""
+        ...
+
+    def metrics(self) -> bytes: ...
+
+    def count(self, endpoint: str, status: int) -> None: ...
+
+
+def build_http(front: Front) -> Starlette:
+    """The application; its state is the front."""
+    surface = _Surface(front)
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", surface.counted("chat", surface.chat), methods=["POST"]),
+            Route("/v1/completions", surface.counted("completions", surface.completions), methods=["POST"]),
+            Route("/v1/models", surface.counted("models", surface.models)),
+            Route("/health", surface.health),
+            Route("/ready", surface.is_ready),
+            Route("/metrics", surface.metrics),
+        ],
+        exception_handlers={HTTPException: _http_error},
+    )
+
+
+class _Surface:
+    """One method per endpoint."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._started = int(time.time())
+
+    def counted(
+        self, endpoint: str, serve: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Answer errors in OpenAI's shape, and count every answer by its status."""
+
+        async def endpoint_of(request: Request) -> Response:
+            try:
+                response = await serve(request)
+            except ApiError as error:
+                response = _error(error)
+            self._front.count(endpoint, response.status_code)
+            return response
+
+        return endpoint_of
+
+    async def chat(self, request: Request) -> Response:
+        domain = self._domain(request)
+        return await self._answer(request, domain, parse_chat(await _body(request)), chat=True)
+
+    async def completions(self, request: Request) -> Response:
+        domain = self._domain(request)
+        return await self._answer(request, domain, parse_completion(await _body(request)), chat=False)
+
+    async def models(self, request: Request) -> Response:
+        self._domain(request)
+        model = {"id": self._front.model, "object": "model", "created": self._started, "owned_by": "kvplane"}
+        return _json({"object": "list", "data": [model]})
+
+    async def health(self, _: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def is_ready(self, _: Request) -> Response:
+        missing = self._front.ready()
+        return _json({"status": "ready"}) if missing is None else _json({"status": "waiting", "for": missing}, 503)
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._front.metrics(), media_type=CONTENT_TYPE)
+
+    def _domain(self, request: Request) -> Domain:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Unauthenticated("no API key came; send 'Authorization: Bearer <key>'", code="missing_api_key")
+        domain = self._front.domain(key.strip())
+        if domain is None:
+            raise Unauthenticated("this API key is not known here", code="invalid_api_key")
+        return domain
+
+    async def _answer(self, request: Request, domain: Domain, asking: Chat | Completion, chat: bool) -> Response:
+        if asking.model != self._front.model:
+            raise NotFound(f"model {asking.model!r} is not served; {self._front.model!r} is", code="model_not_found")
+        id, pieces = await self._front.answer(domain, asking, request.headers.get("traceparent"))
+        shape = Shape(id, asking.model, chat)
+        if asking.stream:
+            return StreamingResponse(_stream(shape, asking, pieces), media_type="text/event-stream")
+        text, last = [], None
+        async for piece in pieces:
+            text.append(piece.text)
+            last = piece
+        assert last is not None, "an answer has at least its last piece"
+        return _json(shape.whole("".join(text), last.finish or "stop", last.usage))
+
+
+async def _stream(shape: Shape, asking: Asking, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[bytes, None]:
+    first, last = True, None
+    try:
+        async for piece in pieces:
+            if piece.text or piece.finish or first:
+                yield _event(shape.chunk(piece.text, piece.finish, first))
+            first, last = False, piece
+        if asking.include_usage and last is not None:
+            yield _event(shape.usage(last.usage))
+        yield _DONE
+    except asyncio.CancelledError:
+        raise
+    except Exception as exc:
+        yield _event(error_shape(ApiError(f"the answer broke off: {type(exc).__name__}; send the request again")))
+        raise
+    finally:
+        await pieces.aclose()
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise BadRequest(f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
+    return bytes(body)
+
+
+def _event(value: object) -> bytes:
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _error(error: ApiError) -> Response:
+    response = _json(error_shape(error), error.status)
+    if error.retry_after_s is not None:
+        response.headers["retry-after"] = str(error.retry_after_s)
+    return response
+
+
+async def _http_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    message = (
+        f"{request.method} {request.url.path}: {exc.detail}; see /v1/models, /v1/chat/completions, /v1/completions"
+    )
+    error = NotFound(message) if exc.status_code == 404 else BadRequest(message)
+    return _json(error_shape(error), exc.status_code)

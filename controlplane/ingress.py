@@ -1,0 +1,248 @@
+"""The ingress deployment: opens what a router needs, and is the front that the HTTP surface speaks to."""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import msgspec
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from ..directory import Domain, HolderId, Holdings, Keyring, Mirror, Overlay, open_pages
+from ..directory.wire import Served
+from ..policies import PolicySettings, build_policy
+from ..workers import Capacity, Lifetime, prepare_model
+from .answer import Piece, pieces
+from .config import Settings
+from .decide import Asked, Decider
+from .decision import Decision
+from .errors import BadRequest, Overloaded
+from .handle_wire import HandleWire
+from .http import build_http
+from .metrics import Metrics, RouterState
+from .openai import Chat, Completion, sampling
+from .registrar import RouterGrant
+from .roster import roster_of
+from .router_half import RouterHalf
+from .sight import Sight
+from .tenants import parse_tenants
+from .tokens import Tokens, load_tokens
+from .tracing import open_tracing
+
+log = logging.getLogger(__name__)
+
+_HEAR_OUT_S = 2.0
+_IN_THREAD_CHARACTERS = 16_000  # longer prompts are tokenised off the loop, so that they delay no other stream
+
+
+class RouterStatus(msgspec.Struct, frozen=True):
+    """One router's part of `kvplane status`."""
+
+    router: str
+    pid: int
+    routing: str
+    live: tuple[str, ...]
+    pages: tuple[dict[str, Any], ...]  # Any: one page's numbers as plain values
+    repeats: int
+    failures: dict[str, int]
+
+
+@serve.ingress()
+class Ingress:
+    """One router process."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits constructors
+        self, settings: Settings, replicas: DeploymentHandle, registrar: DeploymentHandle
+    ) -> None:
+        self._settings = settings
+        self._router = serve.get_replica_context().replica_id.unique_id
+        self._replicas = replicas
+        self._roster = roster_of(replicas.deployment_name)
+        self._lifetime = Lifetime()
+        grant: RouterGrant = await registrar.grant.remote()
+        await self._lifetime.open(lambda stack, tasks: self._open(grant, stack, tasks))
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return build_http(self)
+
+    @property
+    def model(self) -> str:
+        return self._settings.name
+
+    def domain(self, key: str) -> Domain | None:
+        return self._tenants.domain(key)
+
+    async def answer(
+        self, domain: Domain, asking: Chat | Completion, traceparent: str | None
+    ) -> tuple[str, AsyncGenerator[Piece, None]]:
+        """Tokenise, decide, bring to the first token. Raises `ApiError`."""
+        arrived = time.perf_counter()
+        words = await self._words(asking)
+        capacity = await self._capacity_known()
+        draw = sampling(
+            asking, self._tokens.stop_token_ids, _room(words, capacity), self._settings.router.default_max_tokens
+        )
+        deadline_s = time.time() + self._settings.router.request_timeout_s
+        asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s)
+        answering = await self._half.answer(asked, draw)
+        self._metrics.ttft.observe(time.perf_counter() - arrived)
+        text = pieces(answering, len(words) // 4, self._tokens.detokenizer(), asking.stops)
+        return answering.decision.id, self._counted(text)
+
+    def ready(self) -> str | None:
+        if self._capacity is None:
+            return "the first replica"
+        return None
+
+    def metrics(self) -> bytes:
+        return self._metrics.render()
+
+    def count(self, endpoint: str, status: int) -> None:
+        self._metrics.requests.labels(endpoint, str(status)).inc()
+
+    async def status(self) -> RouterStatus:
+        """What this router sees."""
+        pages = [{"replica": replica, **self._page(HolderId(replica))} for replica in self._roster.live]
+        return RouterStatus(
+            router=self._router,
+            pid=os.getpid(),
+            routing=self._settings.policy_name,
+            live=self._roster.live,
+            pages=tuple(pages),
+            repeats=self._half.repeats,
+            failures=dict(self._decider.failures),
+        )
+
+    async def check_health(self) -> None:
+        """Serve replaces a router whose mirror or store has ended."""
+        self._lifetime.check()
+
+    async def __del__(self) -> None:
+        await self._hear_out()
+        await self._lifetime.close()
+
+    async def _open(self, grant: RouterGrant, stack: AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
+        settings = self._settings
+        folder = await asyncio.to_thread(prepare_model, settings.engine)
+        self._tokens = load_tokens(folder)
+        self._tenants = parse_tenants(grant.tenants_yaml, str(settings.tenants_file))
+        self._tracer = stack.enter_context(open_tracing(settings.tracing, settings.decisions_file, self._router))
+        self._capacity: Capacity | None = None
+        pages = await stack.enter_async_context(open_pages(grant.directory_url, settings.directory))
+        keyring = Keyring(grant.master)
+        self._holdings = Holdings()
+        self._mirror = Mirror(pages, self._holdings, keyring.mac_key, self._learn, time.monotonic)
+        sight = Sight(self._holdings, self._mirror, Overlay(self._router), self._roster)
+        routing = settings.routing
+        policy = build_policy(routing, random.Random()) if isinstance(routing, PolicySettings) else None
+        self._decider = Decider(
+            self._router, settings.name, settings.engine.block_tokens, keyring, sight, policy, settings.policy_name
+        )
+        self._half = RouterHalf(self._decider, HandleWire(self._replicas), self._roster, self._record)
+        self._metrics = Metrics(self._state)
+        tasks.create_task(self._mirror.run(lambda: [HolderId(replica) for replica in self._roster.live]))
+        tasks.create_task(self._meet_replicas())
+
+    async def _hear_out(self) -> None:
+        """Outcomes ride in the replicas' next batches; wait a moment for those of the last requests."""
+        patience = time.monotonic() + _HEAR_OUT_S
+        while self._decider.awaiting and time.monotonic() < patience:
+            await asyncio.sleep(0.05)
+
+    async def _meet_replicas(self) -> None:
+        """Ask any replica for its capacity; the first call also makes Ray tell the seam who is alive."""
+        while self._capacity is None:
+            try:
+                self._capacity = await self._replicas.capacity.remote()
+            except RayError as exc:
+                log.warning("no replica has answered yet: %s", exc)
+                await asyncio.sleep(1)
+
+    async def _capacity_known(self) -> Capacity:
+        if self._capacity is None:
+            raise Overloaded("no replica is ready yet; try again later")
+        return self._capacity
+
+    async def _words(self, asking: Chat | Completion) -> bytes:
+        work = partial(_words, self._tokens, asking)
+        return await asyncio.to_thread(work) if asking.characters > _IN_THREAD_CHARACTERS else work()
+
+    async def _counted(self, text: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+        last = None
+        try:
+            async for piece in text:
+                last = piece
+                yield piece
+        finally:
+            await text.aclose()
+            if last is not None:
+                self._metrics.prompt_tokens.inc(last.usage.prompt)
+                self._metrics.cached_tokens.inc(last.usage.cached)
+                self._metrics.output_tokens.inc(last.usage.completion)
+
+    def _record(self, decision: Decision) -> None:
+        self._metrics.decision.observe(decision.took_us / 1e6)
+        self._tracer.route(decision)
+
+    def _learn(self, holder: HolderId, served: Served) -> None:
+        self._decider.learn(holder, served)
+        if served.router == self._router:
+            self._tracer.outcome(holder, served)
+
+    def _state(self) -> RouterState:
+        seen = [page for page in map(self._mirror.seen, map(HolderId, self._roster.live)) if page]
+        return RouterState(
+            replicas=len(self._roster.live),
+            directory_blocks=sum(page.blocks for page in seen),
+            directory_age_s=max((page.age_s for page in seen), default=0.0),
+            repeats=self._half.repeats,
+            failures=self._decider.failures,
+            dropped_spans=self._tracer.dropped,
+        )
+
+    def _page(self, holder: HolderId) -> dict[str, Any]:
+        seen = self._mirror.seen(holder)
+        if seen is None:
+            return {"page": "unread"}
+        load = seen.load
+        return {
+            "age_ms": seen.age_s * 1e3,
+            "seq": seen.seq,
+            "blocks": seen.blocks,
+            "running": load.running_sequences,
+            "waiting_tokens": load.waiting_prefill_tokens,
+            "gaps": seen.gaps,
+            "reloads": seen.reloads,
+            "rejected": seen.rejected,
+        }
+
+
+def _words(tokens: Tokens, asking: Chat | Completion) -> bytes:
+    if isinstance(asking, Chat):
+        return tokens.chat([message.plain() for message in asking.messages])
+    prompt = asking.single_prompt
+    return tokens.text(prompt) if isinstance(prompt, str) else tokens.ids(prompt)
+
+
+def _room(words: bytes, capacity: Capacity) -> int:
+    """Tokens left for the answer. Raises `BadRequest` that says by how much a prompt is too long."""
+    prompt_tokens = len(words) // 4
+    if prompt_tokens == 0:
+        raise BadRequest("the prompt is empty; at least one token is needed", param="prompt")
+    over = prompt_tokens - capacity.max_prompt_tokens
+    if over > 0:
+        raise BadRequest(
+            f"the prompt has {prompt_tokens} tokens, {over} more than the {capacity.max_prompt_tokens} that fit; "
+            "shorten it",
+            code="context_length_exceeded",
+            param="messages",
+        )
+    return capacity.max_prompt_tokens + 1 - prompt_tokens

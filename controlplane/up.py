@@ -1,0 +1,46 @@
+"""`kvplane up`: one machine, one application, until a signal."""
+
+import threading
+
+from rich.console import Console
+
+from .config import Settings
+from .interrupt import one_interrupt
+from .local import Serving, free_port, machine
+
+
+def up_until_signal(settings: Settings, port: int, console: Console, verbose: bool) -> None:
+    """Start, say how to use it, and wait for Ctrl-C or SIGTERM; everything started is stopped again."""
+    chosen = free_port(port)
+    if chosen != port:
+        console.print(f"Port {port} is taken; using {chosen}.")
+    cpus = settings.replicas.num_cpus * (settings.replicas.max_count or settings.replicas.count)
+    try:
+        with one_interrupt() as interrupt:
+            console.print("Starting Ray.")
+            with machine(chosen, cpus, verbose) as here:
+                interrupt.take()
+                console.print(f"Starting {settings.replicas.count} replicas of {settings.name}.")
+                with here.serving(settings) as serving:
+                    console.print(_banner(settings, serving), highlight=False)
+                    threading.Event().wait()
+    except KeyboardInterrupt:
+        console.print(f"Stopped. Keys, tenants and decisions are kept in {settings.state}.")
+
+
+def _banner(settings: Settings, serving: Serving) -> str:
+    organisation, key = next(iter(serving.keys.items()))
+    routing = settings.policy_name
+    return f"""
+[bold]{settings.name}[/bold] is served at {serving.url} by {settings.replicas.count} replicas, routing {routing}.
+
+  export OPENAI_BASE_URL={serving.url}
+  export OPENAI_API_KEY={key}   # {organisation}; all keys: {settings.tenants_file}
+  curl -s $OPENAI_BASE_URL/chat/completions -H "Authorization: Bearer $OPENAI_API_KEY" \\
+    -d '{{"model": "{settings.name}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
+
+  kvplane decisions --state {settings.state}
+  kvplane status
+
+Ctrl-C stops everything.
+"""

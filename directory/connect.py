@@ -1,0 +1,88 @@
+"""Where the pages are: settings, and a URL opened."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from .errors import BadUrl
+from .pages import Pages
+from .redis_client import RedisClient, RedisClusterClient
+from .redis_pages import RedisPages
+
+_SCHEMES = {"redis": False, "rediss": False, "redis+cluster": True, "rediss+cluster": True}
+_DEFAULT_PORT = 6379
+
+
+class DirectorySettings(BaseModel):
+    """How to reach the directory, and how it is laid out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(default=None, repr=False, description="the Redis to use; none: embedded shards are started")
+    shards: int = Field(default=16, ge=1, le=100, description="logical shards; the same for all who share a directory")
+    lease_s: float = Field(default=60.0, gt=0, description="how long the page of a silent holder is kept")
+    connect_timeout_s: float = Field(default=1.0, gt=0)
+    timeout_s: float = Field(default=2.0, ge=1.0, description="the longest wait for one answer")
+
+
+@asynccontextmanager
+async def open_pages(url: str, settings: DirectorySettings) -> AsyncIterator[Pages]:
+    """Pages in the Redis that a URL names; a Cluster's URL may list several hosts. Raises `BadUrl`.
+
+    It opens even while Redis is down: then verbs raise `PagesDown` until it is back.
+    """
+    async with RedisPages(_client(url, settings), settings.shards, settings.lease_s) as pages:
+        yield pages
+
+
+def _client(url: str, settings: DirectorySettings) -> RedisClient:
+    scheme, hosts = _servers(url)
+    options: dict[str, Any] = {  # Any: redis-py's own connection options
+        **hosts[0],
+        "protocol": 2,  # the reply shapes that are parsed here
+        "decode_responses": False,
+        "socket_connect_timeout": settings.connect_timeout_s,
+        "socket_timeout": settings.timeout_s,
+        "retry": Retry(NoBackoff(), 0),  # the caller decides what a failure means, and when to try again
+    }
+    options["ssl"] = options.pop("connection_class", None) is SSLConnection
+    try:
+        if not _SCHEMES[scheme]:
+            return RedisClient(Redis(**options), settings.timeout_s)
+        for one_host in ("host", "port", "db"):
+            options.pop(one_host, None)
+        nodes = [ClusterNode(host["host"], host.get("port", _DEFAULT_PORT)) for host in hosts]
+        return RedisClusterClient(RedisCluster(startup_nodes=nodes, **options), settings.timeout_s)
+    except TypeError as exc:
+        raise BadUrl(f"a directory URL may carry redis-py's connection options and no others: {exc}") from exc
+
+
+def _servers(url: str) -> tuple[str, list[dict[str, Any]]]:  # Any: redis-py's own connection options
+    """The scheme, and redis-py's options for each host named between `@` and `/`, separated by commas."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise BadUrl(f"a directory URL begins with one of {', '.join(_SCHEMES)}; got {parts.scheme or 'no scheme'!r}")
+    plain = parts.scheme.partition("+")[0]
+    login, at, addresses = parts.netloc.rpartition("@")
+    if not all(addresses.split(",")):
+        raise BadUrl(f"a directory URL names a host: {plain}://[user:password@]host:port; got {addresses!r}")
+    if "," in addresses and not _SCHEMES[parts.scheme]:
+        raise BadUrl(f"{parts.scheme} names one host; for several use {plain}+cluster; got {addresses!r}")
+    if _SCHEMES[parts.scheme] and parts.path.strip("/") not in ("", "0"):
+        raise BadUrl(f"a cluster has database 0 only; got {parts.path!r}")
+    try:
+        hosts = [
+            parse_url(parts._replace(scheme=plain, netloc=f"{login}{at}{address}").geturl())
+            for address in addresses.split(",")
+        ]
+    except ValueError as exc:
+        raise BadUrl(f"a directory URL is {plain}://[user:password@]host:port; got host {addresses!r}: {exc}") from exc
+    return parts.scheme, hosts

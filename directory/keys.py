@@ -1,0 +1,76 @@
+"""From one master key to every other key: the only place where a key is derived."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from .ids import DomainTag, HolderId
+
+MASTER_BYTES = 32
+
+_PRF_BYTES = 32
+_SEED_BYTES = 8
+_TAG_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The scope inside which cache may be shared; bound to an API key, never taken from a request."""
+
+    organisation: str
+    workspace: str
+    isolation_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainKey:
+    """What names the prefixes of one domain, for one model, adapter and block size."""
+
+    prf: bytes = field(repr=False)
+    seed: int = field(repr=False)
+    tag: DomainTag
+
+
+class Keyring:
+    """The master key and what is derived from it directly. Raises `ValueError` for a master key under 32 bytes."""
+
+    __slots__ = ("_master",)
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) < MASTER_BYTES:
+            raise ValueError(f"a master key has at least {MASTER_BYTES} bytes; got {len(master)}")
+        self._master = master
+
+    def salt(self, domain: Domain, salt_epoch: int = 0) -> str:
+        """The cache salt of a domain: 64 lower-case hex digits, whatever the domain is called."""
+        parts = (domain.organisation, domain.workspace, domain.isolation_key, str(salt_epoch))
+        return hmac.new(self._master, _packed("kvplane salt", *parts), hashlib.sha256).hexdigest()
+
+    def mac_key(self, holder: HolderId, epoch: int) -> bytes:
+        """What a holder signs its page with during one epoch: 32 bytes."""
+        return _derived(self._master, 32, "kvplane page", holder, str(epoch))
+
+    def ticket_key(self) -> bytes:
+        """What routers sign tickets with: 32 bytes."""
+        return _derived(self._master, 32, "kvplane ticket")
+
+
+def domain_key(salt: str, model: str, adapter: str, block_tokens: int, name_epoch: int = 0) -> DomainKey:
+    """Derive what names prefixes from the salt alone, so a replica can name only what it serves."""
+    info = ("kvplane domain", model, adapter, str(block_tokens), str(name_epoch))
+    okm = _derived(salt.encode(), _PRF_BYTES + _SEED_BYTES + _TAG_BYTES, *info)
+    prf, seed, tag = okm[:_PRF_BYTES], okm[_PRF_BYTES:-_TAG_BYTES], okm[-_TAG_BYTES:]
+    return DomainKey(prf, int.from_bytes(seed, "little"), DomainTag(tag.hex()))
+
+
+def _derived(key: bytes, length: int, *info: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=_packed(*info)).derive(key)
+
+
+def _packed(*parts: str) -> bytes:
+    """Each part behind its length, so that no two lists of parts read the same."""
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)

@@ -1,0 +1,182 @@
+"""The HTTP surface over a front that a test controls: statuses, shapes, streams, errors."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import httpx
+import pytest
+
+from kvplane.controlplane.answer import Piece
+from kvplane.controlplane.errors import ApiError, BadRequest, Overloaded
+from kvplane.controlplane.http import build_http
+from kvplane.controlplane.openai import Chat, Completion, Usage
+from kvplane.directory import Domain
+
+KEY = "sk-acme-0123456789"
+HEADERS = {"authorization": f"Bearer {KEY}", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+class FakeFront:
+    """Answers two pieces, or raises what it is told to."""
+
+    model = "m"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Domain, str | None]] = []
+        self.counted: list[tuple[str, int]] = []
+        self.closed = 0
+        self.refusal: ApiError | None = None
+        self.breaks = False
+        self.missing: str | None = None
+
+    def domain(self, key: str) -> Domain | None:
+        return Domain("acme", "default") if key == KEY else None
+
+    async def answer(
+        self, domain: Domain, asking: Chat | Completion, traceparent: str | None
+    ) -> tuple[str, AsyncGenerator[Piece, None]]:
+        self.asked.append((domain, traceparent))
+        if self.refusal:
+            raise self.refusal
+        return "d1", self._pieces()
+
+    async def _pieces(self) -> AsyncGenerator[Piece, None]:
+        try:
+            yield Piece("Par", None, Usage(9, 1, 4))
+            if self.breaks:
+                raise RuntimeError("replica killed")
+            yield Piece("is.", "stop", Usage(9, 2, 4))
+        finally:
+            self.closed += 1
+
+    def ready(self) -> str | None:
+        return self.missing
+
+    def metrics(self) -> bytes:
+        return b"kvplane_replicas 3\n"
+
+    def count(self, endpoint: str, status: int) -> None:
+        self.counted.append((endpoint, status))
+
+
+@pytest.fixture
+def front() -> FakeFront:
+    return FakeFront()
+
+
+@pytest.fixture
+async def client(front: FakeFront) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(build_http(front), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=HEADERS) as client:
+        yield client
+
+
+def events(text: str) -> list[dict[str, object]]:
+    lines = [line.removeprefix("data: ") for line in text.splitlines() if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+async def test_a_chat_answer_is_whole_and_its_cached_tokens_are_told(
+    client: httpx.AsyncClient, front: FakeFront
+) -> None:
+    response = await client.post("/v1/chat/completions", json=CHAT)
+
+    body = response.json()
+    assert body["choices"][0]["message"]["content"] == "Paris."
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 4}
+    assert front.asked == [(Domain("acme", "default"), HEADERS["traceparent"])]
+    assert front.counted == [("chat", 200)]
+    assert front.closed == 1
+
+
+async def test_a_stream_ends_with_usage_only_where_it_was_asked_for(client: httpx.AsyncClient) -> None:
+    plain = await client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    asked = await client.post(
+        "/v1/chat/completions", json={**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    )
+
+    assert plain.headers["content-type"].startswith("text/event-stream")
+    assert all("usage" not in event for event in events(plain.text))
+    assert events(asked.text)[-1]["choices"] == []
+    assert events(asked.text)[-1]["usage"]["total_tokens"] == 11  # type: ignore[index]
+
+
+async def test_a_completion_streams_text(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/completions", json={"model": "m", "prompt": "hi", "stream": True})
+
+    assert "".join(event["choices"][0]["text"] for event in events(response.text)) == "Paris."  # type: ignore[index]
+
+
+@pytest.mark.parametrize("header, code", [({}, "missing_api_key"), ({"authorization": "Bearer no"}, "invalid_api_key")])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/models"])
+async def test_without_a_known_key_nothing_is_answered(
+    client: httpx.AsyncClient, front: FakeFront, header: dict[str, str], code: str, path: str
+) -> None:
+    del client.headers["authorization"]
+    method = "GET" if path.endswith("models") else "POST"
+    response = await client.request(method, path, json=CHAT, headers=header)
+
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == code
+    assert front.asked == []
+
+
+async def test_an_unknown_model_is_404_and_names_the_one_that_is_served(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/chat/completions", json={**CHAT, "model": "x"})
+
+    assert response.status_code == 404
+    assert "'m' is" in response.json()["error"]["message"]
+
+
+async def test_refusals_keep_openais_shape_and_say_when_to_come_back(
+    client: httpx.AsyncClient, front: FakeFront
+) -> None:
+    front.refusal = Overloaded("full")
+    full = await client.post("/v1/chat/completions", json=CHAT)
+    front.refusal = BadRequest("37 too many", code="context_length_exceeded", param="messages")
+    long = await client.post("/v1/chat/completions", json=CHAT)
+
+    assert (full.status_code, full.headers["retry-after"]) == (503, "1")
+    assert long.status_code == 400
+    assert long.json()["error"] == {
+        "message": "37 too many",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": "context_length_exceeded",
+    }
+
+
+async def test_an_answer_that_breaks_off_ends_its_stream_with_an_error(
+    client: httpx.AsyncClient, front: FakeFront
+) -> None:
+    front.breaks = True
+    response = await client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+
+    assert "Par" in response.text
+    assert "broke off: RuntimeError" in response.text
+    assert "[DONE]" not in response.text
+    assert front.closed == 1
+
+
+async def test_readiness_says_what_is_missing(client: httpx.AsyncClient, front: FakeFront) -> None:
+    assert (await client.get("/health")).status_code == 200
+    assert (await client.get("/ready")).status_code == 200
+    front.missing = "the first replica"
+    waiting = await client.get("/ready")
+
+    assert waiting.status_code == 503
+    assert waiting.json()["for"] == "the first replica"
+    assert "kvplane_replicas" in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("path, status", [("/v1/nothing", 404), ("/v1/models", 405)])
+async def test_wrong_paths_and_methods_are_errors_in_the_same_shape(
+    client: httpx.AsyncClient, path: str, status: int
+) -> None:
+    response = await client.put(path)
+
+    assert response.status_code == status
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}

@@ -1,0 +1,155 @@
+"""A request that fails on one replica goes on elsewhere, before its first token or after; nobody waits for ever."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+import pytest
+
+from kvplane.controlplane.decision import Decision
+from kvplane.controlplane.errors import Overloaded, TimedOut
+from kvplane.controlplane.router_half import Answering, ReplicaGone, ReplicaUnwell, RouterHalf
+from kvplane.directory import HolderId
+from kvplane.policies import RoundRobin
+from kvplane.tests.routers import Router, asked, router, words
+from kvplane.workers import Delta, Sampling, Ticket
+
+DOWN = bool(1)
+SAMPLING = Sampling(max_tokens=4)
+Behaviour = Callable[[], AsyncGenerator[Delta, None]]
+
+
+def delta(finish: str | None = None) -> Delta:
+    return Delta((1,), 0, 1.0, 2.0, finish)  # type: ignore[arg-type]
+
+
+async def well() -> AsyncGenerator[Delta, None]:
+    yield delta()
+    yield delta("stop")
+
+
+async def gone() -> AsyncGenerator[Delta, None]:
+    if DOWN:
+        raise ReplicaGone("killed")
+    yield delta()
+
+
+async def unwell() -> AsyncGenerator[Delta, None]:
+    if DOWN:
+        raise ReplicaUnwell("engine dead")
+    yield delta()
+
+
+async def silent() -> AsyncGenerator[Delta, None]:
+    await asyncio.Event().wait()
+    yield delta()
+
+
+async def breaks_off() -> AsyncGenerator[Delta, None]:
+    yield Delta((7,), 0, 1.0, 2.0)
+    raise ReplicaGone("killed while streaming")
+
+
+class Fleet:
+    """A transport to replicas that each behave in one way."""
+
+    def __init__(self, made: Router, **behaviours: Behaviour) -> None:
+        self._made = made
+        self._behaviours = behaviours
+        self.sent: list[str] = []
+        self.prompts: list[bytes] = []
+        self.limits: list[int] = []
+
+    async def __call__(self, ticket: Ticket, prompt: bytes, sampling: Sampling) -> AsyncGenerator[Delta, None]:
+        roster = self._made.sight.roster
+        replica = next(replica for replica in ticket.ranks if not roster.is_dead(replica))
+        self.sent.append(replica)
+        self.prompts.append(prompt)
+        self.limits.append(sampling.max_tokens)
+        roster.sent(ticket.id, replica)
+        source = self._behaviours[replica]()
+        try:
+            async for item in source:
+                yield item
+        finally:
+            await source.aclose()
+
+
+def half(**behaviours: Behaviour) -> tuple[RouterHalf, Fleet, Router]:
+    made = router(RoundRobin(), sorted(behaviours))
+    fleet = Fleet(made, **behaviours)
+    written: list[Decision] = []
+    return RouterHalf(made.decider, fleet, made.sight.roster, written.append), fleet, made
+
+
+async def rest(answering: Answering) -> list[Delta]:
+    try:
+        return [answering.first, *[item async for item in answering.rest]]
+    finally:
+        await answering.close()
+
+
+def ongoing(made: Router, *replicas: str) -> int:
+    return sum(made.sight.overlay.ongoing(HolderId(replica)) for replica in replicas)
+
+
+async def test_a_well_replica_answers_and_the_ticket_is_settled() -> None:
+    made_half, _fleet, made = half(a=well)
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
+
+    assert ongoing(made, "a") == 1
+    assert [item.finish for item in await rest(answering)] == [None, "stop"]
+    assert ongoing(made, "a") == 0
+    assert made_half.repeats == 0
+
+
+async def test_a_replica_that_is_gone_is_buried_and_the_request_repeated_elsewhere() -> None:
+    made_half, fleet, made = half(a=gone, b=well)
+    await rest(await made_half.answer(asked(words(1, 2)), SAMPLING))
+
+    assert fleet.sent == ["a", "b"]
+    assert made.sight.roster.live == ("b",)
+    assert made_half.repeats == 1
+
+
+async def test_a_replica_that_is_unwell_stays_on_the_roster() -> None:
+    made_half, fleet, made = half(a=unwell, b=well)
+    await rest(await made_half.answer(asked(words(1, 2)), SAMPLING))
+
+    assert fleet.sent == ["a", "b"]
+    assert made.sight.roster.live == ("a", "b")
+
+
+async def test_a_fleet_of_unwell_replicas_is_overload_not_a_hang() -> None:
+    made_half, fleet, made = half(a=unwell, b=unwell, c=unwell, d=unwell, e=unwell)
+
+    with pytest.raises(Overloaded):
+        await made_half.answer(asked(words(1, 2)), SAMPLING)
+    assert len(fleet.sent) == 4
+    assert ongoing(made, "a", "b", "c", "d", "e") == 0
+
+
+async def test_a_silent_replica_costs_the_deadline_and_no_more() -> None:
+    made_half, _, made = half(a=silent)
+
+    with pytest.raises(TimedOut):
+        await made_half.answer(asked(words(1, 2), wait_s=0.05), SAMPLING)
+    assert ongoing(made, "a") == 0
+
+
+async def test_an_answer_that_breaks_off_goes_on_elsewhere_from_its_last_token() -> None:
+    made_half, fleet, made = half(a=breaks_off, b=well)
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
+
+    assert [item.token_ids for item in await rest(answering)] == [(7,), (1,), (1,)]
+    assert fleet.sent == ["a", "b"]
+    assert fleet.prompts == [words(1, 2), words(1, 2, 7)]
+    assert fleet.limits == [4, 3]
+    assert ongoing(made, "a", "b") == 0
+
+
+async def test_a_client_that_leaves_ends_the_generation() -> None:
+    made_half, _fleet, made = half(a=well)
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
+    await answering.close()
+
+    assert ongoing(made, "a") == 0

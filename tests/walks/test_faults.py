@@ -1,0 +1,133 @@
+"""What dies costs cache hits, never requests: a replica, a shard, a policy, a mirror."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray import serve
+
+from kvplane.controlplane.app import APP, build
+from kvplane.controlplane.config import Settings
+from kvplane.controlplane.local import Machine, Serving
+from kvplane.tests.walks.broken import build_broken
+from kvplane.tests.walks.waiting import all_ended, at_most, rows_once
+
+pytestmark = pytest.mark.walk
+
+Status = dict[str, Any]  # Any: plain values
+
+
+@asynccontextmanager
+async def http(serving: Serving) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {serving.keys['acme']}"}
+    async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=60) as client:
+        yield client
+
+
+async def ask(client: httpx.AsyncClient, prompt: str, tokens: int = 4) -> tuple[int, int]:
+    """Status, and cached tokens of a good answer."""
+    body = {"model": "tiny", "prompt": prompt, "max_tokens": tokens, "temperature": 0}
+    response = await client.post("/completions", json=body)
+    if response.status_code != 200:
+        return response.status_code, 0
+    return 200, response.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+async def status_of(deployment: str) -> list[Any]:
+    """What every process of a deployment says of itself. Any: three kinds of status."""
+    handle = serve.get_deployment_handle(deployment, APP)
+    return list(await asyncio.to_thread(handle.broadcast("status").results, timeout_s=20))
+
+
+async def eventually(holds: Callable[[list[Any]], bool], deployment: str, patience_s: float = 60) -> list[Any]:
+    deadline = time.monotonic() + patience_s
+    while True:
+        found = await status_of(deployment)
+        if holds(found):
+            return found
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.2)
+
+
+async def test_a_killed_replica_costs_no_request_and_gets_none(serving: Serving, settings: Settings) -> None:
+    prompts = [f"{number:03d}" * 100 for number in range(40)]
+    async with http(serving) as client:
+        await at_most(8, [partial(ask, client, prompt) for prompt in prompts])
+        victim = max(await status_of("replicas"), key=lambda replica: replica.blocks_held)
+        load = asyncio.create_task(at_most(16, [partial(ask, client, prompt, 40) for prompt in prompts * 3]))
+        await asyncio.sleep(0.5)
+        killed_ns = time.time_ns()
+        os.kill(victim.pid, signal.SIGKILL)
+        statuses = [status for status, _ in await asyncio.wait_for(load, 120)]
+
+        assert statuses.count(200) == len(statuses), statuses
+        await eventually(lambda found: len(found) == 3, "replicas")
+        [router] = await eventually(lambda found: len(found[0].live) == 3, "routers")
+        assert victim.replica not in router.live
+        later = await at_most(8, [partial(ask, client, f"{prompt}!" * 2) for prompt in prompts])
+
+    assert [status for status, _ in later] == [200] * len(prompts)
+    rows = rows_once(
+        settings.decisions_file, lambda rows: all(row.finish for row in rows if row.at_ns > killed_ns + 3e9)
+    )
+    late = [row for row in rows if row.at_ns > killed_ns + 3e9]
+    assert victim.replica not in {row.chosen for row in late} | {row.served_by for row in late}
+    assert {row.served_by for row in late} == set(router.live)
+
+
+async def test_a_killed_shard_costs_no_request_and_no_hit(serving: Serving) -> None:
+    prompts = [f"<{number:03d}>" * 80 for number in range(12)]
+    async with http(serving) as client:
+        await at_most(4, [partial(ask, client, prompt) for prompt in prompts])
+        [registrar] = await status_of("registrar")
+        for shard in registrar["shards"]:
+            os.kill(shard["pid"], signal.SIGKILL)
+        during = await at_most(4, [partial(ask, client, prompt) for prompt in prompts])
+        await eventually(lambda found: all(shard["up"] for shard in found[0]["shards"]), "registrar")
+        [router] = await eventually(lambda found: all(page["age_ms"] < 1000 for page in found[0].pages), "routers")
+        after = await at_most(4, [partial(ask, client, prompt) for prompt in prompts])
+
+    assert all(status == 200 and cached > 0 for status, cached in during), during
+    assert all(status == 200 and cached > 0 for status, cached in after), after
+    assert all(page["rejected"] == 0 for page in router.pages)
+
+
+async def test_replicas_that_leave_finish_what_they_began(
+    ray_machine: Machine, settings: Settings, serving: Serving
+) -> None:
+    fewer = settings.model_copy(update={"replicas": settings.replicas.model_copy(update={"count": 1})})
+    before_ns = time.time_ns()
+    async with http(serving) as client:
+        load = asyncio.create_task(at_most(12, [partial(ask, client, f"{n:03d}" * 60, 200) for n in range(60)]))
+        await asyncio.sleep(1)
+        await asyncio.to_thread(serve.run, build(fewer), name=APP, route_prefix="/")
+        statuses = [status for status, _ in await asyncio.wait_for(load, 120)]
+        [router] = await eventually(lambda found: len(found) == 1 and len(found[0].live) == 1, "routers")
+
+    assert statuses == [200] * 60
+    assert len(router.pages) == 1
+    rows = rows_once(settings.decisions_file, all_ended(60))
+    assert {row.finish for row in rows if row.at_ns > before_ns} == {"length"}  # by the replica that began it
+
+
+@pytest.mark.parametrize("what", ["policy", "mirror"])
+async def test_a_part_that_raises_at_every_call_costs_no_request(
+    ray_machine: Machine, settings: Settings, what: str, tmp_path: Path
+) -> None:
+    broken = settings.model_copy(update={"state": tmp_path})
+    with ray_machine.serving(broken, build_broken(what, broken)) as serving:
+        async with http(serving) as client:
+            answers = await at_most(16, [partial(ask, client, f"prompt {number}") for number in range(200)])
+
+    assert [status for status, _ in answers] == [200] * 200
+    rows = rows_once(broken.decisions_file, all_ended(0) if what == "policy" else lambda rows: len(rows) == 200)
+    assert len(rows) == 200
+    assert all("failed" in row.reason for row in rows)

@@ -1,0 +1,135 @@
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kvplane.workers.batching_engine import BatchingEngine, Steps, running
+from kvplane.workers.block_pool import BlockPool
+from kvplane.workers.engine import BlockHash, Delta, EngineDead, EngineRequest, Removed, Sampling, Stored
+from kvplane.workers.scheduler import Scheduler, Work
+
+
+class Held:
+    """Computes a step when told to."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def compute(self, step: Sequence[Work]) -> Sequence[int]:
+        self.began.set()
+        await self.go.wait()
+        return [5 for work in step if work.samples]
+
+
+class Counted:
+    """Computes so many steps and holds the next."""
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
+        self.held = asyncio.Event()
+
+    async def compute(self, step: Sequence[Work]) -> Sequence[int]:
+        if not self.allowed:
+            self.held.set()
+            await asyncio.Event().wait()
+        self.allowed -= 1
+        return [5 for work in step if work.samples]
+
+
+class Broken(Held):
+    async def compute(self, step: Sequence[Work]) -> Sequence[int]:
+        await super().compute(step)
+        raise MemoryError("no room for scores")
+
+
+@asynccontextmanager
+async def opened(steps: Steps) -> AsyncIterator[BatchingEngine]:
+    scheduler = Scheduler(BlockPool(8, 4), max_sequences=2, prefill_chunk=8, context=100, vocabulary=100, stop_ids=())
+    async with asyncio.timeout(20), running(BatchingEngine(scheduler, steps)) as engine:
+        yield engine
+
+
+def ask(tokens: range) -> EngineRequest:
+    return EngineRequest("r", struct.pack(f"<{len(tokens)}I", *tokens), "s", Sampling(max_tokens=2))
+
+
+async def answer(engine: BatchingEngine, request: EngineRequest) -> list[Delta]:
+    return [delta async for delta in engine.generate(request)]
+
+
+async def test_a_step_that_raises_kills_the_engine_for_everyone() -> None:
+    steps = Broken()
+    async with opened(steps) as engine:
+        readers = [asyncio.create_task(answer(engine, ask(range(9)))) for _ in range(3)]
+        await steps.began.wait()
+        steps.go.set()
+        ends = await asyncio.gather(*readers, return_exceptions=True)
+
+        assert all(isinstance(end, EngineDead) for end in ends)
+        assert isinstance(ends[0], EngineDead)
+        assert isinstance(ends[0].__cause__, MemoryError)
+        with pytest.raises(EngineDead, match="MemoryError: no room for scores"):
+            engine.load()
+        with pytest.raises(EngineDead):
+            await answer(engine, ask(range(5)))
+        with pytest.raises(EngineDead):
+            [events async for events in engine.events()]
+
+
+async def test_a_prompt_being_computed_and_one_queued_count_as_waiting() -> None:
+    steps = Held()
+    async with opened(steps) as engine:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(answer(engine, ask(range(12))))
+            await steps.began.wait()
+            group.create_task(answer(engine, ask(range(20, 30))))
+            await asyncio.sleep(0)
+
+            assert engine.load().waiting_prefill_tokens == 22
+            steps.go.set()
+        assert engine.load().waiting_prefill_tokens == 0
+
+
+async def test_a_reader_gone_in_the_midst_of_a_step_leaves_nothing_behind() -> None:
+    steps = Held()
+    async with opened(steps) as engine:
+        reader = asyncio.create_task(answer(engine, ask(range(9))))
+        await steps.began.wait()
+        reader.cancel()
+        await asyncio.wait([reader])
+
+        assert engine.load().free_blocks == 8
+        steps.go.set()
+        [_first, second] = await answer(engine, ask(range(9)))
+        assert (second.cached_tokens, second.finish) == (0, "length")
+
+
+async def test_a_block_is_announced_before_the_token_that_follows_it() -> None:
+    steps = Counted(allowed=1)
+    async with opened(steps) as engine:
+        await anext(engine.generate(ask(range(8))))
+        async with asyncio.timeout(0):
+            [stored] = await anext(engine.events())
+
+    assert isinstance(stored, Stored)
+    assert len(stored.hashes) == 2
+
+
+async def test_an_eviction_is_announced_before_the_step_that_overwrites_the_block() -> None:
+    steps = Counted(allowed=5)  # four chunks of the first prompt, and its second token
+    async with opened(steps) as engine, asyncio.TaskGroup() as group:
+        await answer(engine, ask(range(28)))
+        second = group.create_task(answer(engine, ask(range(40, 68))))
+        await steps.held.wait()
+        removed: list[BlockHash] = []
+        async with asyncio.timeout(0):
+            async for events in engine.events():
+                removed.extend(name for event in events if isinstance(event, Removed) for name in event.hashes)
+                if len(removed) == 6:
+                    break
+        second.cancel()
+
+    assert len(set(removed)) == 6

@@ -1,0 +1,50 @@
+"""Only what the control plane signed is served, and only in its time."""
+
+import pickle
+
+import msgspec
+import pytest
+
+from kvplane.workers.ticket import BadTicket, Ticket, verify
+
+KEY = b"k" * 32
+
+
+def ticket() -> Ticket:
+    return Ticket("d1", "r1", 7, ("a", "b"), "5a17", "00-1-2-01", deadline_s=100.0, prompt_blocks=3).signed(KEY)
+
+
+def test_a_signed_ticket_verifies_after_crossing_a_process() -> None:
+    crossed = pickle.loads(pickle.dumps(ticket()))  # noqa: S301  # as Serve sends it
+
+    verify(crossed, KEY, now_s=99.0)
+
+
+@pytest.mark.parametrize("field, value", [("salt", "other"), ("ranks", ("b",)), ("deadline_s", 1e9), ("number", 8)])
+def test_an_altered_field_is_refused(field: str, value: object) -> None:
+    altered = msgspec.structs.replace(ticket(), **{field: value})
+
+    with pytest.raises(BadTicket, match="signature"):
+        verify(altered, KEY, now_s=99.0)
+
+
+def test_another_key_is_refused() -> None:
+    with pytest.raises(BadTicket, match="signature"):
+        verify(ticket(), b"x" * 32, now_s=99.0)
+
+
+def test_a_late_ticket_is_refused() -> None:
+    with pytest.raises(BadTicket, match="deadline"):
+        verify(ticket(), KEY, now_s=101.5)
+
+
+def test_a_repeat_leaves_out_where_it_failed_and_verifies() -> None:
+    repeat = ticket().without("a", KEY)
+
+    verify(repeat, KEY, now_s=99.0)
+    assert repeat.ranks == ("b",)
+    assert repeat.id == "d1"
+
+
+def test_the_salt_is_never_printed() -> None:
+    assert "5a17" not in repr(ticket())

@@ -1,0 +1,156 @@
+"""The replica half: verifies the ticket, generates under its salt, and keeps the replica's page.
+
+Started with OPENBLAS_NUM_THREADS=1 in its environment, so that replicas on one host do not fight for cores.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from ..directory import Closure, DirectorySettings, Served, domain_key, holder_id, open_pages
+from ..directory.wire import Finish
+from .engine import Capacity, Delta, Engine, EngineRequest, Sampling
+from .engines import EngineSettings, open_engine
+from .lifetime import Lifetime
+from .publisher import Identity, Publisher
+from .ticket import Ticket, verify
+
+
+class ReplicaSettings(BaseModel):
+    """How many replicas, and what each may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(default=3, ge=1, description="replicas; the lower bound where max_count is higher")
+    max_count: int | None = Field(default=None, ge=1, description="upper bound of autoscaling; none: fixed")
+    target_ongoing_requests: float = Field(default=4, gt=0, description="requests a replica that autoscaling aims at")
+    max_ongoing_requests: int = Field(default=64, ge=1, description="requests a replica accepts before it is full")
+    num_cpus: float = Field(default=0.25, ge=0, description="CPUs Ray reserves for a replica")
+    drain_s: float = Field(default=60, ge=0, description="how long a leaving replica may finish its requests")
+    health_period_s: float = Field(default=2, gt=0, description="between health checks")
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What the registrar gives a replica that starts. Secrets, so it is never printed."""
+
+    epoch: int
+    mac_key: bytes
+    ticket_key: bytes
+    directory_url: str
+
+    def __repr__(self) -> str:
+        return f"Registration(epoch={self.epoch})"
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True):
+    """One line of `kvplane status`."""
+
+    replica: str
+    pid: int
+    epoch: int
+    running_sequences: int
+    waiting_prefill_tokens: int
+    blocks_held: int
+    blocks: int
+
+
+class Replica:
+    """One copy of the model on Serve."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits constructors
+        self, model: str, engine: EngineSettings, directory: DirectorySettings, registrar: DeploymentHandle
+    ) -> None:
+        self._model = model
+        self._lifetime = Lifetime()
+        self._holder = holder_id(serve.get_replica_context().replica_id.unique_id)
+        registration: Registration = await registrar.register.remote(self._holder)
+        self._ticket_key = registration.ticket_key
+        self._epoch = registration.epoch
+        await self._lifetime.open(
+            lambda stack, tasks: self._open(engine, directory, registration, stack, tasks),
+        )
+
+    async def generate(self, ticket: Ticket, words: bytes, sampling: Sampling) -> AsyncIterator[Delta]:
+        """Continue a prompt. Raises `BadTicket`, `EngineDead`, and ValueError for a prompt that can never fit."""
+        verify(ticket, self._ticket_key, time.time())
+        arrived = time.perf_counter()
+        self._publisher.counted(ticket.router, ticket.number)
+        request = EngineRequest(ticket.id, words, ticket.salt, sampling)
+        ending: Finish = "cancelled"
+        last, produced = None, 0
+        try:
+            async for delta in self._engine.generate(request):
+                last = delta
+                produced += len(delta.token_ids)
+                ending = delta.finish or ending
+                yield delta
+        except Exception:
+            ending = "failed"
+            raise
+        finally:
+            total_ms = (time.perf_counter() - arrived) * 1e3
+            self._publisher.served(_served(ticket, request, ending, last, produced, total_ms))
+
+    def capacity(self) -> Capacity:
+        """What this replica can hold, and how long a prompt it takes."""
+        return self._engine.capacity()
+
+    def status(self) -> ReplicaStatus:
+        """What this replica holds and has to do."""
+        load = self._engine.load()
+        return ReplicaStatus(
+            replica=self._holder,
+            pid=os.getpid(),
+            epoch=self._epoch,
+            running_sequences=load.running_sequences,
+            waiting_prefill_tokens=load.waiting_prefill_tokens,
+            blocks_held=self._closure.blocks,
+            blocks=self._engine.capacity().blocks,
+        )
+
+    async def check_health(self) -> None:
+        """Serve replaces a replica whose engine has died or whose publisher has ended."""
+        self._lifetime.check()
+        self._engine.load()
+
+    async def __del__(self) -> None:
+        await self._lifetime.close()
+
+    async def _open(
+        self,
+        settings: EngineSettings,
+        directory: DirectorySettings,
+        registration: Registration,
+        stack: AsyncExitStack,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._engine: Engine = await stack.enter_async_context(open_engine(settings))
+        pages = await stack.enter_async_context(open_pages(registration.directory_url, directory))
+        block_tokens = self._engine.capacity().block_tokens
+        self._closure = Closure(lambda salt: domain_key(salt, self._model, "", block_tokens), block_tokens)
+        identity = Identity(self._holder, registration.epoch, registration.mac_key)
+        self._publisher = Publisher(self._engine, pages, self._closure, identity, time.monotonic)
+        tasks.create_task(self._publisher.run())
+
+
+def _served(
+    ticket: Ticket, request: EngineRequest, ending: Finish, last: Delta | None, produced: int, total_ms: float
+) -> Served:
+    return Served(
+        decision=ticket.id,
+        router=ticket.router,
+        finish=ending,
+        prompt_tokens=request.prompt_tokens,
+        cached_tokens=last.cached_tokens if last else 0,
+        output_tokens=produced,
+        queue_ms=last.queue_ms if last else total_ms,
+        prefill_ms=last.prefill_ms if last else 0.0,
+        total_ms=total_ms,
+    )

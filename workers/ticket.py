@@ -1,0 +1,54 @@
+"""The decision carried out: what the router half hands to the replica half, signed."""
+
+import hashlib
+import hmac
+from typing import Self
+
+import msgspec
+
+_MAC_BYTES = 16
+
+
+class BadTicket(Exception):
+    """A ticket that is unsigned, altered or past its deadline; the request is refused."""
+
+
+class Ticket(msgspec.Struct, array_like=True, frozen=True):
+    """Who may generate what, where, until when.
+
+    `ranks` are replica ids, best first; empty leaves the choice to Ray. The salt is a secret, so it is never printed.
+    """
+
+    id: str  # of the decision
+    router: str
+    number: int  # rising per router; a replica's load says up to which it counts
+    ranks: tuple[str, ...]
+    salt: str
+    traceparent: str
+    deadline_s: float  # Unix time
+    prompt_blocks: int  # what the ticket may store
+    mac: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Ticket({self.id}, router={self.router}, number={self.number}, ranks={self.ranks})"
+
+    def signed(self, key: bytes) -> Self:
+        """The same ticket with its signature over every other field."""
+        return msgspec.structs.replace(self, mac=_mac(self, key))
+
+    def without(self, replica: str, key: bytes) -> Self:
+        """The same ticket for anywhere but one replica: what a failed attempt is repeated with."""
+        return msgspec.structs.replace(self, ranks=tuple(rank for rank in self.ranks if rank != replica)).signed(key)
+
+
+def verify(ticket: Ticket, key: bytes, now_s: float) -> None:
+    """Raise `BadTicket` unless the control plane signed this ticket and its time has not passed."""
+    if not hmac.compare_digest(ticket.mac, _mac(ticket, key)):
+        raise BadTicket(f"ticket {ticket.id}: the signature does not verify; only the control plane issues tickets")
+    if now_s > ticket.deadline_s:
+        raise BadTicket(f"ticket {ticket.id}: {now_s - ticket.deadline_s:.1f} s past its deadline")
+
+
+def _mac(ticket: Ticket, key: bytes) -> bytes:
+    body = msgspec.msgpack.encode(msgspec.structs.replace(ticket, mac=b""))
+    return hashlib.blake2b(body, key=key, digest_size=_MAC_BYTES, person=b"kvplane-ticket").digest()
