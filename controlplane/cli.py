@@ -50,9 +50,13 @@ def up(
 
 
 @app.command()
-def status(as_json: Json = False) -> None:
+def status(
+    state: State = Path(".kvplane"),
+    url: Annotated[str | None, typer.Option(help="Where it is served, if not where `kvplane up` said.")] = None,
+    as_json: Json = False,
+) -> None:
     """Show replicas, directory and routers of the running application."""
-    report = fetch_status()
+    report = fetch_status(state, url)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:

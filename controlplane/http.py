@@ -42,6 +42,12 @@ class Front(Protocol):
 
     def metrics(self) -> bytes: ...
 
+    def is_operator(self, key: str) -> bool: ...
+
+    async def report(self) -> object:
+        """What every process of the application says of itself."""
+        ...
+
     def count(self, endpoint: str, status: int) -> None: ...
 
 
@@ -56,6 +62,7 @@ def build_http(front: Front) -> Starlette:
             Route("/health", surface.health),
             Route("/ready", surface.is_ready),
             Route("/metrics", surface.metrics),
+            Route("/status", surface.counted("status", surface.status)),
         ],
         exception_handlers={HTTPException: _http_error},
     )
@@ -106,11 +113,13 @@ class _Surface:
     async def metrics(self, _: Request) -> Response:
         return Response(self._front.metrics(), media_type=CONTENT_TYPE)
 
+    async def status(self, request: Request) -> Response:
+        if not self._front.is_operator(_key(request)):
+            raise Unauthenticated("this key is not the operator's", code="invalid_api_key")
+        return _json(await self._front.report())
+
     def _domain(self, request: Request) -> Domain:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            raise Unauthenticated("no API key came; send 'Authorization: Bearer <key>'", code="missing_api_key")
-        domain = self._front.domain(key.strip())
+        domain = self._front.domain(_key(request))
         if domain is None:
             raise Unauthenticated("this API key is not known here", code="invalid_api_key")
         return domain
@@ -147,6 +156,13 @@ async def _stream(shape: Shape, asking: Asking, pieces: AsyncGenerator[Piece, No
         raise
     finally:
         await pieces.aclose()
+
+
+def _key(request: Request) -> str:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key:
+        raise Unauthenticated("no API key came; send 'Authorization: Bearer <key>'", code="missing_api_key")
+    return key.strip()
 
 
 async def _body(request: Request) -> bytes:

@@ -1,6 +1,7 @@
 """The ingress deployment: opens what a router needs, and is the front that the HTTP surface speaks to."""
 
 import asyncio
+import hmac
 import logging
 import os
 import random
@@ -29,6 +30,7 @@ from .handle_wire import HandleWire
 from .http import build_http
 from .metrics import Metrics, RouterState
 from .openai import Chat, Completion, sampling
+from .operator import operator_key
 from .registrar import RouterGrant
 from .roster import roster_of
 from .router_half import RouterHalf
@@ -65,6 +67,7 @@ class Ingress:
         self._settings = settings
         self._router = serve.get_replica_context().replica_id.unique_id
         self._replicas = replicas
+        self._registrar = registrar
         self._roster = roster_of(replicas.deployment_name)
         self._lifetime = Lifetime()
         grant: RouterGrant = await registrar.grant.remote()
@@ -108,6 +111,20 @@ class Ingress:
     def count(self, endpoint: str, status: int) -> None:
         self._metrics.requests.labels(endpoint, str(status)).inc()
 
+    def is_operator(self, key: str) -> bool:
+        return hmac.compare_digest(key.encode(), self._operator_key.encode())
+
+    async def report(self) -> dict[str, object]:
+        """What registrar, replicas and routers say of themselves."""
+        app = serve.get_replica_context().app_name
+        routers = serve.get_deployment_handle(serve.get_replica_context().deployment, app)
+        [registrar] = await _told(self._registrar)
+        return {
+            "registrar": registrar,
+            "replicas": await _told(self._replicas),
+            "routers": await _told(routers),
+        }
+
     async def status(self) -> RouterStatus:
         """What this router sees."""
         pages = [{"replica": replica, **self._page(HolderId(replica))} for replica in self._roster.live]
@@ -138,6 +155,7 @@ class Ingress:
         self._capacity: Capacity | None = None
         pages = await stack.enter_async_context(open_pages(grant.directory_url, settings.directory))
         keyring = Keyring(grant.master)
+        self._operator_key = operator_key(grant.master)
         self._holdings = Holdings()
         self._mirror = Mirror(pages, self._holdings, keyring.mac_key, self._learn, time.monotonic)
         sight = Sight(self._holdings, self._mirror, Overlay(self._router), self._roster)
@@ -223,6 +241,12 @@ class Ingress:
             "reloads": seen.reloads,
             "rejected": seen.rejected,
         }
+
+
+async def _told(deployment: DeploymentHandle) -> list[object]:
+    """The status of every process of a deployment, as plain values."""
+    answers = await deployment.broadcast("status").results_async()
+    return [msgspec.to_builtins(answer) for answer in answers]
 
 
 def _words(tokens: Tokens, asking: Chat | Completion) -> bytes:

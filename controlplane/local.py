@@ -1,6 +1,7 @@
 """kvplane on this one machine: a Ray of its own, one application at a time, nothing left behind."""
 
 import contextlib
+import io
 import logging
 import os
 import socket
@@ -12,6 +13,7 @@ from ray import serve
 
 from .app import APP, build
 from .config import Settings
+from .status import URL_FILE
 from .tenants import first_keys
 
 _HOST = "127.0.0.1"
@@ -36,6 +38,7 @@ class Machine:
     def serving(self, settings: Settings, application: serve.Application | None = None) -> Iterator[Serving]:
         """Deploy what the settings say, or an application built otherwise, wait until it answers; at last delete it."""
         serve.run(application or build(settings), name=APP, route_prefix="/")
+        (settings.state / URL_FILE).write_text(f"http://{_HOST}:{self.port}")
         try:
             yield Serving(f"http://{_HOST}:{self.port}/v1", first_keys(settings.tenants_file))
         finally:
@@ -60,8 +63,10 @@ def machine(port: int, cpus: float, verbose: bool = False) -> Iterator[Machine]:
         serve.start(http_options={"host": _HOST, "port": port})
         yield Machine(port)
     finally:
-        serve.shutdown()
-        ray.shutdown()
+        # Ray prints tasks that its own shutdown ended as if they had failed.
+        with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
+            serve.shutdown()
+            ray.shutdown()
 
 
 def free_port(wanted: int) -> int:

@@ -11,9 +11,10 @@ import msgspec
 
 from ..directory import EmbeddedShards, Keyring, holder_id
 from ..workers import Lifetime, Registration
+from .operator import MASTER_FILE, read_master
 from .tenants import write_example
 
-MASTER_KEY_BYTES = 32
+_MASTER_BYTES = 32
 
 
 class RouterGrant(msgspec.Struct, frozen=True):
@@ -81,16 +82,12 @@ def _prepare_state(state: Path, tenants: Path) -> bytes:
     """Make what a first start lacks, and read the master key."""
     if not tenants.exists():
         write_example(tenants)
-    return _master_key(state / "master.key")
-
-
-def _master_key(path: Path) -> bytes:
-    """The key all others derive from; made on first use, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = state / MASTER_FILE
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(MASTER_KEY_BYTES))
-    return bytes.fromhex(path.read_text().strip())
+        path.write_text(secrets.token_hex(_MASTER_BYTES))
+    return read_master(state)
 
 
 def _without_password(url: str) -> str:

@@ -1,68 +1,67 @@
-"""`kvplane status`: asks every deployment of the running application what it sees."""
+"""`kvplane status`: what the running application says of its parts, asked over HTTP with the operator's key."""
 
-import os
+import urllib.error
+import urllib.request
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-import ray
-from ray import serve
-from ray.exceptions import RayError
 from rich.console import Console
 from rich.table import Table
 
-from .app import APP
+from .operator import operator_key, read_master
 
-_PATIENCE_S = 10
+URL_FILE = "url"  # in the state folder: where `kvplane up` serves
+_DEFAULT_URL = "http://127.0.0.1:8000"
+_PATIENCE_S = 30
 
 Report = dict[str, Any]  # Any: plain values, as JSON has them
 
 
 class NotRunning(Exception):
-    """No Ray here, or no application on it."""
+    """No application answers, or not to this key."""
 
 
-def fetch_status() -> Report:
-    """Ask registrar, replicas and routers. Raises `NotRunning`."""
-    if (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+def fetch_status(state: Path, url: str | None) -> Report:
+    """Ask the application. Raises `NotRunning` that says what to do."""
+    where = f"{url or _served_at(state)}/status"
     try:
-        ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RayError) as exc:
-        raise NotRunning("no Ray cluster is running on this machine; start one with `kvplane up`") from exc
+        key = operator_key(read_master(state))
+    except (OSError, ValueError) as exc:
+        raise NotRunning(
+            f"{state / MASTER_FILE} is needed and cannot be read ({exc}); name its folder by --state"
+        ) from exc
+    request = urllib.request.Request(where, headers={"authorization": f"Bearer {key}"})  # the user's own URL
     try:
-        application = serve.status().applications.get(APP)
-        if application is None:
-            raise NotRunning(f"Ray is running, but no application {APP!r} is; `serve run` it, or `kvplane up`")
-        return {
-            "application": str(application.status.value),
-            "registrar": _ask("registrar")[0],
-            "replicas": _ask("replicas"),
-            "routers": _ask("routers"),
-        }
-    finally:
-        ray.shutdown()
+        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
+            report: Report = msgspec.json.decode(answer.read())
+            return report
+    except urllib.error.HTTPError as exc:
+        raise NotRunning(f"{where} answers {exc.code}; is it an application with the state folder {state}?") from exc
+    except OSError as exc:
+        raise NotRunning(f"{where} does not answer ({exc}); start one with `kvplane up`, or name it by --url") from exc
 
 
 def show_status(report: Report, console: Console) -> None:
     """The same as tables."""
-    console.print(f"application {report['application']}, directory {report['registrar']['directory']}")
-    _show("Directory shards", report["registrar"]["shards"], console)
+    console.print(f"directory {report['registrar']['directory']}", soft_wrap=True)
+    _show("Embedded shards", report["registrar"]["shards"], console)
     _show("Replicas", report["replicas"], console)
     for router in report["routers"]:
         head = ", ".join(f"{name} {router[name]}" for name in ("routing", "repeats", "failures"))
         _show(f"Pages as router {router['router']} (pid {router['pid']}) sees them: {head}", router["pages"], console)
 
 
-def _ask(deployment: str) -> list[Any]:
-    handle = serve.get_deployment_handle(deployment, APP)
-    answers = handle.broadcast("status").results(timeout_s=_PATIENCE_S)
-    return cast(list[Any], msgspec.to_builtins(answers))
+def _served_at(state: Path) -> str:
+    path = state / URL_FILE
+    return path.read_text().strip() if path.exists() else _DEFAULT_URL
 
 
 def _show(title: str, rows: list[dict[str, Any]], console: Console) -> None:
+    if not rows:
+        return
     table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ("none",):
+    for name in rows[0]:
         table.add_column(name.replace("_", " "))
     for row in rows:
         table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))

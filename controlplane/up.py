@@ -22,7 +22,7 @@ def up_until_signal(settings: Settings, port: int, console: Console, verbose: bo
                 interrupt.take()
                 console.print(f"Starting {settings.replicas.count} replicas of {settings.name}.")
                 with here.serving(settings) as serving:
-                    console.print(_banner(settings, serving), highlight=False)
+                    console.print(_banner(settings, serving), highlight=False, soft_wrap=True)
                     threading.Event().wait()
     except KeyboardInterrupt:
         console.print(f"Stopped. Keys, tenants and decisions are kept in {settings.state}.")
@@ -40,7 +40,7 @@ def _banner(settings: Settings, serving: Serving) -> str:
     -d '{{"model": "{settings.name}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
 
   kvplane decisions --state {settings.state}
-  kvplane status
+  kvplane status --state {settings.state}
 
 Ctrl-C stops everything.
 """

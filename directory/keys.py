@@ -57,6 +57,10 @@ class Keyring:
         """What routers sign tickets with: 32 bytes."""
         return _derived(self._master, 32, "kvplane ticket")
 
+    def operator_key(self) -> bytes:
+        """What asks a running application how it is: 32 bytes."""
+        return _derived(self._master, 32, "kvplane operator")
+
 
 def domain_key(salt: str, model: str, adapter: str, block_tokens: int, name_epoch: int = 0) -> DomainKey:
     """Derive what names prefixes from the salt alone, so a replica can name only what it serves."""

@@ -13,6 +13,7 @@ from kvplane.controlplane.openai import Chat, Completion, Usage
 from kvplane.directory import Domain
 
 KEY = "sk-acme-0123456789"
+OPERATOR = "0123456789abcdef"
 HEADERS = {"authorization": f"Bearer {KEY}", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -55,6 +56,12 @@ class FakeFront:
 
     def metrics(self) -> bytes:
         return b"kvplane_replicas 3\n"
+
+    def is_operator(self, key: str) -> bool:
+        return key == OPERATOR
+
+    async def report(self) -> object:
+        return {"replicas": []}
 
     def count(self, endpoint: str, status: int) -> None:
         self.counted.append((endpoint, status))
@@ -122,6 +129,14 @@ async def test_without_a_known_key_nothing_is_answered(
     assert response.status_code == 401
     assert response.json()["error"]["code"] == code
     assert front.asked == []
+
+
+async def test_the_status_is_the_operators_alone(client: httpx.AsyncClient) -> None:
+    refused = await client.get("/status")
+    told = await client.get("/status", headers={"authorization": f"Bearer {OPERATOR}"})
+
+    assert refused.status_code == 401
+    assert told.json() == {"replicas": []}
 
 
 async def test_an_unknown_model_is_404_and_names_the_one_that_is_served(client: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from kvplane.controlplane.config import Settings
 from kvplane.controlplane.local import Serving
+from kvplane.controlplane.status import fetch_status
 from kvplane.tests.walks.waiting import all_ended, at_most, rows_once
 
 pytestmark = pytest.mark.walk
@@ -122,6 +123,16 @@ async def test_spans_have_the_clients_parents_at_forty_at_once(serving: Serving,
     assert statuses == [200] * 400
     rows = rows_once(settings.decisions_file, lambda rows: parents.keys() <= {row.trace_id for row in rows})
     assert {row.trace_id: row.parent_span_id for row in rows if row.trace_id in parents} == parents
+
+
+def test_status_shows_every_part_to_the_operator(serving: Serving, settings: Settings) -> None:
+    report = fetch_status(settings.state, None)
+
+    assert [shard["up"] for shard in report["registrar"]["shards"]] == [True] * 3
+    held = {replica["replica"]: replica["blocks_held"] for replica in report["replicas"]}
+    [router] = report["routers"]
+    assert {page["replica"]: page["blocks"] for page in router["pages"]} == held
+    assert all(page["age_ms"] < 2000 for page in router["pages"])
 
 
 def test_metrics_are_prometheus_text_without_tenants(serving: Serving) -> None:
