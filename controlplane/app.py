@@ -16,13 +16,13 @@ _HEAD = {"node:__internal_head__": 0.001}
 
 def build(args: Settings) -> serve.Application:
     """Build the application, for `serve run kvplane.controlplane.app:build` and for `kvplane up`."""
-    return compose(args, Ingress)
+    return compose(args, Ingress, Replica)
 
 
-def compose(args: Settings, ingress: type) -> serve.Application:
-    """Bind registrar, replicas and routers; another ingress is a subclass of ours."""
+def compose(args: Settings, ingress: type, replica: type) -> serve.Application:
+    """Bind registrar, replicas and routers; another ingress or replica is a subclass of ours."""
     registrar = _registrar().bind(args.state, args.tenants_file, args.directory.url)
-    replicas = _replicas(args).bind(args.name, args.engine, args.directory, registrar)
+    replicas = _replicas(args, replica).bind(args.name, args.engine, args.directory, registrar)
     return _routers(args, ingress).bind(args, replicas, registrar)
 
 
@@ -37,7 +37,7 @@ def _registrar() -> serve.Deployment:
     )
 
 
-def _replicas(args: Settings) -> serve.Deployment:
+def _replicas(args: Settings, replica: type) -> serve.Deployment:
     settings = args.replicas
     scaling = (
         {"num_replicas": settings.count}
@@ -54,7 +54,7 @@ def _replicas(args: Settings) -> serve.Deployment:
         {} if args.routing == RAY else {"request_router_config": RequestRouterConfig(request_router_class=CLASS_PATH)}
     )
     return serve.deployment(
-        Replica,
+        replica,
         name="replicas",
         ray_actor_options={"num_cpus": settings.num_cpus, "runtime_env": {"env_vars": _ONE_THREAD}},
         max_ongoing_requests=settings.max_ongoing_requests,

@@ -7,7 +7,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from ..workers import Delta, EngineDead, Sampling, Ticket
-from .errors import Overloaded
+from .errors import BadRequest, Overloaded
 from .router_half import ReplicaGone, ReplicaUnwell
 
 
@@ -29,8 +29,11 @@ class HandleWire:
         except (BackPressureError, DeploymentUnavailableError) as exc:
             raise Overloaded("every replica is full and the queue is too; try again later") from exc
         except RayTaskError as exc:
-            if isinstance(exc.cause, EngineDead):
-                raise ReplicaUnwell(str(exc.cause)) from exc
+            match exc.cause:
+                case EngineDead():
+                    raise ReplicaUnwell(str(exc.cause)) from exc
+                case ValueError():  # how an engine refuses a prompt that it can never serve
+                    raise BadRequest(str(exc.cause)) from exc
             raise
         finally:
             response.cancel()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -118,9 +119,8 @@ class Ingress:
         """What registrar, replicas and routers say of themselves."""
         app = serve.get_replica_context().app_name
         routers = serve.get_deployment_handle(serve.get_replica_context().deployment, app)
-        [registrar] = await _told(self._registrar)
         return {
-            "registrar": registrar,
+            "registrar": (await _told(self._registrar))[0],
             "replicas": await _told(self._replicas),
             "routers": await _told(routers),
         }
@@ -244,8 +244,11 @@ class Ingress:
 
 
 async def _told(deployment: DeploymentHandle) -> list[object]:
-    """The status of every process of a deployment, as plain values."""
-    answers = await deployment.broadcast("status").results_async()
+    """The status of every process of a deployment, as plain values; of one that is ending, why it cannot tell."""
+    try:
+        answers = await deployment.broadcast("status").results_async()
+    except (RayError, RayServeException) as exc:
+        return [{"error": str(exc).splitlines()[0]}]
     return [msgspec.to_builtins(answer) for answer in answers]
 
 

@@ -47,25 +47,25 @@ class Machine:
 
 @contextlib.contextmanager
 def machine(port: int, cpus: float, verbose: bool = False) -> Iterator[Machine]:
-    """Start Ray and Serve's proxy on loopback; stop both on leaving, however it comes about."""
+    """Start Ray, and Serve's proxy on loopback; stop both on leaving. Ray's own ports ask for its token."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.serve").setLevel(logging.INFO if verbose else logging.WARNING)
-    ray.init(
-        address="local",  # never join a Ray that happens to run here
-        num_cpus=max(os.cpu_count() or 1, int(cpus) + 1),
-        include_dashboard=False,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        _node_ip_address=_HOST,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-    )
     try:
+        ray.init(
+            address="local",  # never join a Ray that happens to run here
+            num_cpus=max(os.cpu_count() or 1, int(cpus) + 1),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+        )
         serve.start(http_options={"host": _HOST, "port": port})
         yield Machine(port)
     finally:
         # Ray prints tasks that its own shutdown ended as if they had failed.
         with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
-            serve.shutdown()
+            if ray.is_initialized():
+                serve.shutdown()
             ray.shutdown()
 
 

@@ -28,9 +28,7 @@ def fetch_status(state: Path, url: str | None) -> Report:
     try:
         key = operator_key(read_master(state))
     except (OSError, ValueError) as exc:
-        raise NotRunning(
-            f"{state / MASTER_FILE} is needed and cannot be read ({exc}); name its folder by --state"
-        ) from exc
+        raise NotRunning(f"the operator's key cannot be read ({exc}); name the state folder by --state") from exc
     request = urllib.request.Request(where, headers={"authorization": f"Bearer {key}"})  # the user's own URL
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
@@ -44,12 +42,19 @@ def fetch_status(state: Path, url: str | None) -> Report:
 
 def show_status(report: Report, console: Console) -> None:
     """The same as tables."""
-    console.print(f"directory {report['registrar']['directory']}", soft_wrap=True)
-    _show("Embedded shards", report["registrar"]["shards"], console)
+    registrar = report["registrar"]
+    console.print(f"directory {registrar.get('directory') or registrar['error']}", soft_wrap=True)
+    _show("Embedded shards", registrar.get("shards", []), console)
     _show("Replicas", report["replicas"], console)
     for router in report["routers"]:
-        head = ", ".join(f"{name} {router[name]}" for name in ("routing", "repeats", "failures"))
-        _show(f"Pages as router {router['router']} (pid {router['pid']}) sees them: {head}", router["pages"], console)
+        if "error" in router:
+            console.print(f"a router does not answer: {router['error']}")
+            continue
+        console.print(
+            f"Router {router['router']}, pid {router['pid']}, routing {router['routing']}: {router['repeats']} repeats,"
+            f" failures survived: {router['failures'] or 'none'}"
+        )
+        _show("Pages as it sees them", router["pages"], console)
 
 
 def _served_at(state: Path) -> str:

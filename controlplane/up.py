@@ -4,6 +4,7 @@ import threading
 
 from rich.console import Console
 
+from ..workers import prepare_model
 from .config import Settings
 from .interrupt import one_interrupt
 from .local import Serving, free_port, machine
@@ -17,6 +18,8 @@ def up_until_signal(settings: Settings, port: int, console: Console, verbose: bo
     cpus = settings.replicas.num_cpus * (settings.replicas.max_count or settings.replicas.count)
     try:
         with one_interrupt() as interrupt:
+            console.print("Preparing the model; a few seconds, the first time.")
+            prepare_model(settings.engine)
             console.print("Starting Ray.")
             with machine(chosen, cpus, verbose) as here:
                 interrupt.take()

@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from ..directory import Closure, DirectorySettings, Served, domain_key, holder_id, open_pages
 from ..directory.wire import Finish
-from .engine import Capacity, Delta, Engine, EngineRequest, Sampling
+from .engine import Capacity, Delta, Engine, EngineDead, EngineLoad, EngineRequest, Sampling
 from .engines import EngineSettings, open_engine
 from .lifetime import Lifetime
 from .publisher import Identity, Publisher
@@ -54,7 +54,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
 
     replica: str
     pid: int
-    epoch: int
+    engine: str  # "up", or how it died
     running_sequences: int
     waiting_prefill_tokens: int
     blocks_held: int
@@ -72,7 +72,6 @@ class Replica:
         self._holder = holder_id(serve.get_replica_context().replica_id.unique_id)
         registration: Registration = await registrar.register.remote(self._holder)
         self._ticket_key = registration.ticket_key
-        self._epoch = registration.epoch
         await self._lifetime.open(
             lambda stack, tasks: self._open(engine, directory, registration, stack, tasks),
         )
@@ -98,17 +97,20 @@ class Replica:
             total_ms = (time.perf_counter() - arrived) * 1e3
             self._publisher.served(_served(ticket, request, ending, last, produced, total_ms))
 
-    def capacity(self) -> Capacity:
+    async def capacity(self) -> Capacity:
         """What this replica can hold, and how long a prompt it takes."""
         return self._engine.capacity()
 
-    def status(self) -> ReplicaStatus:
+    async def status(self) -> ReplicaStatus:
         """What this replica holds and has to do."""
-        load = self._engine.load()
+        try:
+            load, state = self._engine.load(), "up"
+        except EngineDead as exc:
+            load, state = EngineLoad(0, 0, 0, 0), str(exc)
         return ReplicaStatus(
             replica=self._holder,
             pid=os.getpid(),
-            epoch=self._epoch,
+            engine=state,
             running_sequences=load.running_sequences,
             waiting_prefill_tokens=load.waiting_prefill_tokens,
             blocks_held=self._closure.blocks,

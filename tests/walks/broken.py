@@ -1,4 +1,4 @@
-"""An ingress whose policy or mirror raises at every call: what no setting can ask for."""
+"""Parts that break on purpose: a policy or a mirror that raises at every call, an engine that dies when told to."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from kvplane.controlplane.config import Settings
 from kvplane.controlplane.ingress import Ingress
 from kvplane.controlplane.registrar import RouterGrant
 from kvplane.policies import Candidate, RoutedRequest
+from kvplane.workers import Replica
 
 
 class BrokenPolicy:
@@ -41,9 +42,25 @@ def _raise(_: object) -> NoReturn:
     raise RuntimeError("this mirror is broken")
 
 
+class MortalReplica(Replica):
+    """Its engine can be made to die at its next step."""
+
+    def break_engine(self) -> None:
+        self._engine._steps.compute = _compute  # type: ignore[attr-defined]  # the embedded engine's own part
+
+
+async def _compute(_: object) -> NoReturn:
+    raise RuntimeError("this engine is broken")
+
+
 INGRESSES = {"policy": WithBrokenPolicy, "mirror": WithBrokenMirror}
 
 
 def build_broken(what: str, settings: Settings) -> serve.Application:
     """The application with one part of its routers broken."""
-    return compose(settings, INGRESSES[what])
+    return compose(settings, INGRESSES[what], Replica)
+
+
+def build_mortal(settings: Settings) -> serve.Application:
+    """The application with replicas whose engine can be broken."""
+    return compose(settings, Ingress, MortalReplica)

@@ -13,11 +13,13 @@ from typing import Any
 import httpx
 import pytest
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from kvplane.controlplane.app import APP, build
 from kvplane.controlplane.config import Settings
 from kvplane.controlplane.local import Machine, Serving
-from kvplane.tests.walks.broken import build_broken
+from kvplane.tests.walks.broken import build_broken, build_mortal
 from kvplane.tests.walks.waiting import all_ended, at_most, rows_once
 
 pytestmark = pytest.mark.walk
@@ -48,10 +50,14 @@ async def status_of(deployment: str) -> list[Any]:
 
 
 async def eventually(holds: Callable[[list[Any]], bool], deployment: str, patience_s: float = 60) -> list[Any]:
+    """The statuses once they are as wanted; a process that is ending cannot tell its own."""
     deadline = time.monotonic() + patience_s
     while True:
-        found = await status_of(deployment)
-        if holds(found):
+        try:
+            found = await status_of(deployment)
+        except (RayError, RayServeException):
+            found = []
+        if found and holds(found):
             return found
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.2)
@@ -100,6 +106,22 @@ async def test_a_killed_shard_costs_no_request_and_no_hit(serving: Serving) -> N
     assert all(page["rejected"] == 0 for page in router.pages)
 
 
+async def test_a_killed_registrar_takes_its_shards_along_and_all_come_back(serving: Serving) -> None:
+    prompts = [f"({number:03d})" * 80 for number in range(12)]
+    async with http(serving) as client:
+        await at_most(4, [partial(ask, client, prompt) for prompt in prompts])
+        [registrar] = await status_of("registrar")
+        os.kill(registrar["pid"], signal.SIGKILL)
+        during = await at_most(4, [partial(ask, client, prompt) for prompt in prompts])
+        [later] = await eventually(lambda found: len(found) == 1 and found[0]["pid"] != registrar["pid"], "registrar")
+        await eventually(lambda found: all(page["age_ms"] < 1000 for page in found[0].pages), "routers")
+        after = await at_most(4, [partial(ask, client, prompt) for prompt in prompts])
+
+    assert all(status == 200 and cached > 0 for status, cached in during), during
+    assert all(status == 200 and cached > 0 for status, cached in after), after
+    assert later["directory"] == registrar["directory"]
+
+
 async def test_replicas_that_leave_finish_what_they_began(
     ray_machine: Machine, settings: Settings, serving: Serving
 ) -> None:
@@ -116,6 +138,21 @@ async def test_replicas_that_leave_finish_what_they_began(
     assert len(router.pages) == 1
     rows = rows_once(settings.decisions_file, all_ended(60))
     assert {row.finish for row in rows if row.at_ns > before_ns} == {"length"}  # by the replica that began it
+
+
+async def test_a_dead_engine_costs_no_request_and_its_replica_is_replaced(
+    ray_machine: Machine, settings: Settings, tmp_path: Path
+) -> None:
+    mortal = settings.model_copy(update={"state": tmp_path})
+    with ray_machine.serving(mortal, build_mortal(mortal)) as serving:
+        async with http(serving) as client:
+            before = {replica.replica for replica in await status_of("replicas")}
+            await serve.get_deployment_handle("replicas", APP).break_engine.remote()
+            answers = await at_most(4, [partial(ask, client, f"prompt {number}" * 9) for number in range(24)])
+            after = await eventually(lambda found: len({r.replica for r in found} - before) == 1, "replicas")
+
+    assert [status for status, _ in answers] == [200] * 24
+    assert len(after) == 3
 
 
 @pytest.mark.parametrize("what", ["policy", "mirror"])
