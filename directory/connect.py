@@ -6,15 +6,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
+from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from .errors import BadUrl
 from .pages import Pages
-from .redis_client import RedisClient, RedisClusterClient
+from .redis_client import OneNode, RedisClient
+from .redis_cluster import ClusterNodes
 from .redis_pages import RedisPages
 
 _SCHEMES = {"redis": False, "rediss": False, "redis+cluster": True, "rediss+cluster": True}
@@ -54,15 +54,17 @@ def _client(url: str, settings: DirectorySettings) -> RedisClient:
         "retry": Retry(NoBackoff(), 0),  # the caller decides what a failure means, and when to try again
     }
     options["ssl"] = options.pop("connection_class", None) is SSLConnection
+
+    def connect(host: str, port: int) -> Redis:
+        return Redis(**(options | {"host": host, "port": port}))
+
+    addresses = [(host["host"], host.get("port", _DEFAULT_PORT)) for host in hosts]
     try:
-        if not _SCHEMES[scheme]:
-            return RedisClient(Redis(**options), settings.timeout_s)
-        for one_host in ("host", "port", "db"):
-            options.pop(one_host, None)
-        nodes = [ClusterNode(host["host"], host.get("port", _DEFAULT_PORT)) for host in hosts]
-        return RedisClusterClient(RedisCluster(startup_nodes=nodes, **options), settings.timeout_s)
+        one = connect(*addresses[0])
     except TypeError as exc:
         raise BadUrl(f"a directory URL may carry redis-py's connection options and no others: {exc}") from exc
+    nodes = ClusterNodes(addresses, connect) if _SCHEMES[scheme] else OneNode(one)
+    return RedisClient(nodes, settings.timeout_s)
 
 
 def _servers(url: str) -> tuple[str, list[dict[str, Any]]]:  # Any: redis-py's own connection options

@@ -68,12 +68,16 @@ class Mirror:
         self.errors = 0  # exceptions that no page explains; each was logged
 
     async def run(self, holders: Callable[[], Collection[HolderId]]) -> None:
-        """Follow the live holders without end; one that leaves is forgotten."""
+        """Follow the live holders without end; one that leaves is followed until it falls silent, then forgotten.
+
+        A replica that drains is no longer live, but still tells how its last requests went.
+        """
         async with asyncio.TaskGroup() as tasks:
             while True:
                 live = set(holders())
                 for holder in self._seen.keys() - live:
-                    self._leave(holder)
+                    if self._is_silent(self._seen[holder]):
+                        self._leave(holder)
                 for holder in live:
                     self._attend(holder, tasks)
                 await asyncio.sleep(_LOOK_S)
@@ -99,13 +103,16 @@ class Mirror:
         page = self._seen.get(holder)
         if page is None:
             page = self._seen[holder] = _Page(asked_at=self._clock())
-        elif self._clock() - max(page.heard_at, page.asked_at) <= SILENCE_S:
+        elif not self._is_silent(page):
             return
         else:
             self._followers[holder].cancel()
             page.asked_at = self._clock()
             page.reloads += 1
         self._followers[holder] = tasks.create_task(self._follow(holder, page))
+
+    def _is_silent(self, page: _Page) -> bool:
+        return self._clock() - max(page.heard_at, page.asked_at) > SILENCE_S
 
     def _leave(self, holder: HolderId) -> None:
         self._followers.pop(holder).cancel()

@@ -1,6 +1,7 @@
 """One blocking read for all pages of a logical shard, shared by those who follow them."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from .backoff import delays
 from .errors import PagesDown
 from .redis_client import RedisClient
+
+logger = logging.getLogger(__name__)
 
 Entry = tuple[str, dict[bytes, bytes]]  # a stream entry: id, fields
 
@@ -72,6 +75,9 @@ class RedisTail:
                 await self._read()
             except PagesDown:  # said by every other verb; a reader only waits
                 await asyncio.sleep(next(waits))
+            except Exception:  # followers of all pages of the shard depend on this loop
+                logger.exception("a read of %d pages is tried again", len(self._followers))
+                await asyncio.sleep(next(waits))
             else:
                 waits = delays(0.05, 1.0)
 
@@ -83,10 +89,10 @@ class RedisTail:
         replies = await self._client.call(
             logs[0], "XREAD", "COUNT", _ENTRIES, "BLOCK", _BLOCK_MS, "STREAMS", *logs, *positions.values()
         )
-        for log, entries in replies:
+        for name, entries in replies:
             arrived = [(place.decode(), fields) for place, fields in entries]
             for follower in self._followers:
-                if follower.log == log.decode():
+                if follower.log == name.decode():
                     follower.deliver(arrived)
 
 

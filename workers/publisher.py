@@ -28,6 +28,7 @@ _LOG_BYTES = 64 << 10  # a log this short is never worth a checkpoint
 _OUTCOMES = 1000
 _ROUTERS = 256
 _LEAVE_S = 1.0
+_HEARD_S = 0.1  # a reader between two reads comes back within this
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,15 @@ class Publisher:
             del self._counted[next(iter(self._counted))]
 
     async def close(self) -> None:
-        """Drop the page if the store answers within a second; else its lease ends it."""
+        """Say what is left to say, then drop the page, if the store answers within a second; else its lease ends it."""
         try:
             async with asyncio.timeout(_LEAVE_S):
+                if not await self._append():  # whether an append that was cancelled arrived, nobody knows
+                    await self._rewrite()
+                    await self._append()
+                await asyncio.sleep(_HEARD_S)
                 await self._pages.drop(self._identity.holder)
-        except (PagesDown, TimeoutError) as exc:
+        except (EngineDead, PagesDown, TimeoutError) as exc:
             log.warning("the page of %s is left to its lease: %s", self._identity.holder, exc)
 
     async def _listen(self) -> None:

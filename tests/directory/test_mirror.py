@@ -1,0 +1,263 @@
+"""A mirror believes what is signed and in order, reads one page anew when in doubt, and never lets one spoil others."""
+
+import asyncio
+import struct
+from array import array
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from kvplane.directory import (
+    Batch,
+    Changes,
+    Checkpoint,
+    DomainKey,
+    HolderId,
+    Holdings,
+    Level,
+    Load,
+    MemoryPages,
+    Mirror,
+    Prefix,
+    Sealed,
+    Segment,
+    Served,
+    holder_id,
+    seal,
+)
+
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+ONE, TWO = holder_id("one"), holder_id("two")
+SERVED = Served("decision", "router", "stop", 1, 0, 1, 0, 0, 0)
+
+
+class ScriptedPages(MemoryPages):
+    """Each time a page is followed it says the next of its scripts, and then nothing."""
+
+    def __init__(self, scripts: dict[HolderId, Sequence[Sequence[Sealed]]]) -> None:
+        super().__init__()
+        self._scripts = {holder: list(script) for holder, script in scripts.items()}
+        self.followed = Counter[HolderId]()
+
+    async def follow(self, holder: HolderId) -> AsyncGenerator[Sealed, None]:
+        self.followed[holder] += 1
+        script = self._scripts[holder]
+        for sealed in script.pop(0) if len(script) > 1 else script[0]:
+            yield sealed
+        await asyncio.get_running_loop().create_future()
+
+
+class BrokenPages(MemoryPages):
+    """One page cannot be followed, for a reason nobody thought of."""
+
+    async def follow(self, holder: HolderId) -> AsyncGenerator[Sealed, None]:
+        if holder == ONE:
+            raise RuntimeError("a bug")
+        async for sealed in super().follow(holder):
+            yield sealed
+
+
+def mac_key(holder: HolderId, epoch: int) -> bytes:
+    return f"{holder} {epoch}".encode().ljust(32)
+
+
+def prompt(key: DomainKey) -> Prefix:
+    return Prefix(struct.pack("<41I", *range(41)), 4, [Segment(key, 1 << 30)])
+
+
+def depths(key: DomainKey, *blocks: int, level: Level = Level.GPU) -> tuple[Changes, ...]:
+    return (Changes(key.tag, level, array("Q", [prompt(key).name(depth) for depth in blocks]).tobytes()),)
+
+
+def batch(holder: HolderId, seq: int, changes: tuple[Changes, ...] = (), epoch: int = 1, **more: object) -> Sealed:
+    message = msgspec.structs.replace(Batch(holder, epoch, seq, Load(), changes), **more)
+    return seal(message, mac_key(holder, epoch))
+
+
+def whole(holder: HolderId, seq: int, changes: tuple[Changes, ...] = (), epoch: int = 1) -> Sealed:
+    return seal(Checkpoint(holder, epoch, seq, Load(), changes), mac_key(holder, epoch))
+
+
+class Watch:
+    """A mirror at work, with a clock that a test sets."""
+
+    def __init__(self, pages: MemoryPages) -> None:
+        self.holdings = Holdings()
+        self.now = 0.0
+        self.live: Collection[HolderId] = [ONE, TWO]
+        self.outcomes: list[tuple[HolderId, Served]] = []
+        self.mirror = Mirror(pages, self.holdings, mac_key, self._served, lambda: self.now)
+
+    def _served(self, holder: HolderId, served: Served) -> None:
+        self.outcomes.append((holder, served))
+        if served.decision == "poison":
+            raise RuntimeError("a bug")
+
+    def seq(self, holder: HolderId) -> int:
+        seen = self.mirror.seen(holder)
+        return -1 if seen is None else seen.seq
+
+    def gpu(self, holder: HolderId, key: DomainKey) -> int:
+        return self.holdings.find(prompt(key)).extents(holder)[0]
+
+
+@asynccontextmanager
+async def watching(pages: MemoryPages) -> AsyncIterator[Watch]:
+    watch = Watch(pages)
+    running = asyncio.create_task(watch.mirror.run(lambda: watch.live))
+    try:
+        yield watch
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+
+async def test_a_page_becomes_overlap_load_and_numbers(key: DomainKey, until: Until) -> None:
+    pages = MemoryPages()
+    async with watching(pages) as watch:
+        unread = watch.mirror.seen(ONE)
+        await pages.checkpoint(whole(ONE, 4, depths(key, 1, 2)))
+        await pages.append(batch(ONE, 5, depths(key, 3), load=Load(waiting_prefill_tokens=9)))
+        await until(lambda: watch.seq(ONE) == 5)
+        watch.now = 1.5
+        seen = watch.mirror.seen(ONE)
+
+    assert unread is None
+    assert seen is not None
+    assert (seen.epoch, seen.seq, seen.blocks, seen.age_s, seen.load.waiting_prefill_tokens) == (1, 5, 3, 1.5, 9)
+    assert (seen.rejected, watch.gpu(ONE, key)) == (0, 3)
+
+
+async def test_a_gap_costs_a_reload_of_that_page_and_no_other(key: DomainKey, until: Until) -> None:
+    first = [whole(ONE, 0, depths(key, 1)), batch(ONE, 2, depths(key, 2, 3))]
+    second = [whole(ONE, 1, depths(key, 1, 2)), batch(ONE, 2, depths(key, 3)), batch(ONE, 3, depths(key, 4))]
+    pages = ScriptedPages({ONE: [first, second], TWO: [[whole(TWO, 0), batch(TWO, 1)]]})
+    async with watching(pages) as watch:
+        await until(lambda: watch.seq(ONE) == 3 and watch.seq(TWO) == 1)
+        seen = watch.mirror.seen(ONE)
+
+    assert seen is not None
+    assert (seen.gaps, seen.reloads) == (1, 1)
+    assert pages.followed == {ONE: 2, TWO: 1}
+    assert watch.gpu(ONE, key) == 4
+
+
+async def test_a_gap_changes_nothing_until_the_page_is_read_anew(key: DomainKey, until: Until) -> None:
+    pages = ScriptedPages({ONE: [[whole(ONE, 0, depths(key, 1)), batch(ONE, 2, depths(key, 2))], []], TWO: [[]]})
+    async with watching(pages) as watch:
+        await until(lambda: pages.followed[ONE] == 2)
+
+        assert watch.gpu(ONE, key) == 1
+
+
+def altered(sealed: Sealed) -> Sealed:
+    body = bytearray(sealed.body)
+    body[-1] ^= 1
+    return msgspec.structs.replace(sealed, body=bytes(body))
+
+
+def bad_batches(key: DomainKey) -> dict[str, Sealed]:
+    """Each of them would follow on seq 1 of epoch 2, and claims a block."""
+    claim = depths(key, 2)
+    honest = batch(ONE, 2, claim, epoch=2)
+    return {
+        "forged": seal(Batch(ONE, 2, 2, Load(), claim), b"x" * 32),
+        "altered": altered(honest),
+        "of another holder": batch(TWO, 2, claim, epoch=2),
+        "of another holder, relabelled": msgspec.structs.replace(batch(TWO, 2, claim, epoch=2), holder=ONE),
+        "renumbered": msgspec.structs.replace(batch(ONE, 1, claim, epoch=2), seq=2),
+        "of an epoch that is over": batch(ONE, 2, claim, epoch=1),
+        "of a later epoch, signed for this one": msgspec.structs.replace(honest, epoch=3),
+        "of an unknown version": batch(ONE, 2, claim, epoch=2, version=9),
+        "empty": Sealed(ONE, 2, 2, b""),
+    }
+
+
+@pytest.mark.parametrize("kind", bad_batches(DomainKey(b"", 0, "0" * 16)))  # type: ignore[arg-type]
+async def test_what_cannot_be_trusted_changes_nothing_and_is_counted(key: DomainKey, until: Until, kind: str) -> None:
+    bad = bad_batches(key)[kind]
+    page = [whole(ONE, 0, depths(key, 1), epoch=2), batch(ONE, 1, epoch=2), bad, batch(ONE, 2, depths(key, 3), epoch=2)]
+    async with watching(ScriptedPages({ONE: [page], TWO: [[]]})) as watch:
+        await until(lambda: watch.seq(ONE) == 2)
+        seen = watch.mirror.seen(ONE)
+
+    assert seen is not None
+    assert (seen.epoch, seen.rejected, seen.gaps, seen.blocks) == (2, 1, 0, 2)
+    assert watch.gpu(ONE, key) == 1
+
+
+async def test_what_is_replayed_changes_nothing(key: DomainKey, until: Until) -> None:
+    old, evicted = whole(ONE, 0, depths(key, 1, 2)), batch(ONE, 1, depths(key, 2, level=Level.NONE))
+    page = [old, evicted, old, batch(ONE, 1, depths(key, 2, level=Level.NONE)), batch(ONE, 2)]
+    async with watching(ScriptedPages({ONE: [page], TWO: [[]]})) as watch:
+        await until(lambda: watch.seq(ONE) == 2)
+
+        assert watch.gpu(ONE, key) == 1
+
+
+async def test_a_new_epoch_replaces_all_of_the_old(key: DomainKey, until: Until) -> None:
+    first = [whole(ONE, 7, depths(key, 1, 2)), batch(ONE, 1, epoch=2)]
+    second = [whole(ONE, 0, depths(key, 1), epoch=2), batch(ONE, 1, epoch=2)]
+    async with watching(ScriptedPages({ONE: [first, second], TWO: [[]]})) as watch:
+        await until(lambda: watch.seq(ONE) == 1)
+
+        assert watch.gpu(ONE, key) == 1
+
+
+async def test_a_page_that_is_silent_is_read_anew_and_keeps_what_it_said(key: DomainKey, until: Until) -> None:
+    pages = ScriptedPages({ONE: [[whole(ONE, 0, depths(key, 1))], [], [whole(ONE, 9, depths(key, 1, 2))]], TWO: [[]]})
+    async with watching(pages) as watch:
+        await until(lambda: watch.seq(ONE) == 0)
+        watch.now = 5.1
+        await until(lambda: pages.followed[ONE] == 2)
+        kept = watch.gpu(ONE, key)
+        watch.now = 10.3
+        await until(lambda: watch.seq(ONE) == 9)
+
+    assert kept == 1
+    assert watch.gpu(ONE, key) == 2
+
+
+async def test_who_leaves_is_heard_until_silent_then_forgotten_and_may_come_back(key: DomainKey, until: Until) -> None:
+    pages = MemoryPages()
+    await pages.checkpoint(whole(ONE, 0, depths(key, 1)))
+    async with watching(pages) as watch:
+        await until(lambda: watch.seq(ONE) == 0)
+        watch.live = [TWO]
+        watch.now = 4.9
+        await pages.append(batch(ONE, 1, served=(SERVED,)))
+        await until(lambda: watch.outcomes == [(ONE, SERVED)])
+        watch.now = 9.95
+        await until(lambda: watch.mirror.seen(ONE) is None)
+        gone = watch.gpu(ONE, key)
+        watch.live = [ONE]
+        await until(lambda: watch.seq(ONE) == 1)
+
+    assert gone == 0
+    assert watch.gpu(ONE, key) == 1
+
+
+async def test_a_follower_that_fails_is_counted_and_leaves_others_alone(
+    key: DomainKey, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = BrokenPages()
+    await pages.checkpoint(whole(TWO, 0, depths(key, 1)))
+    async with watching(pages) as watch:
+        await until(lambda: watch.seq(TWO) == 0 and watch.mirror.errors >= 2)
+
+        assert watch.gpu(TWO, key) == 1
+    assert "the page of one is read anew" in caplog.text
+
+
+async def test_an_outcome_is_told_once_and_one_that_is_refused_stops_nothing(key: DomainKey, until: Until) -> None:
+    outcomes = [Served(name, "router", "stop", 1, 0, 1, 0, 0, 0) for name in ("poison", "fine")]
+    page = [whole(ONE, 0), batch(ONE, 1, served=tuple(outcomes)), batch(ONE, 1, served=tuple(outcomes)), batch(ONE, 2)]
+    async with watching(ScriptedPages({ONE: [page], TWO: [[]]})) as watch:
+        await until(lambda: watch.seq(ONE) == 2)
+
+    assert watch.outcomes == [(ONE, outcome) for outcome in outcomes]
+    assert watch.mirror.errors == 1
