@@ -21,7 +21,7 @@ def build(args: Settings) -> serve.Application:
 
 def compose(args: Settings, ingress: type, replica: type) -> serve.Application:
     """Bind registrar, replicas and routers; another ingress or replica is a subclass of ours."""
-    registrar = _registrar().bind(args.state, args.tenants_file, args.directory.url)
+    registrar = _registrar().bind(args.state, args.tenants_file, _url(args))
     replicas = _replicas(args, replica).bind(args.name, args.engine, args.directory, registrar)
     return _routers(args, ingress).bind(args, replicas, registrar)
 
@@ -72,7 +72,12 @@ def _routers(args: Settings, ingress: type) -> serve.Deployment:
         ingress,
         name="routers",
         num_replicas=args.router.count,
-        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": _ONE_THREAD}},
+        # On the head node as well: decisions of all routers are in the one store there.
+        ray_actor_options={"num_cpus": 0, "resources": _HEAD, "runtime_env": {"env_vars": _ONE_THREAD}},
         max_ongoing_requests=10_000,
         health_check_period_s=2,
     )
+
+
+def _url(args: Settings) -> str | None:
+    return args.directory.url.get_secret_value() if args.directory.url else None

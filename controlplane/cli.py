@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from ..workers import BadModel
-from .config import Settings
+from .config import RAY, Settings
 from .decisions import Decisions, NoDecisions
 from .demo import DemoError, run_demo
 from .errors import ConfigError
@@ -129,11 +129,15 @@ def _settings(
 ) -> Settings:
     return Settings.load(
         config,
-        engine=model,
-        replicas=None if replicas is None else {"count": replicas},
-        routing=routing,
+        engine=_engine(model),
+        replicas={"count": replicas},
+        routing=routing if routing == RAY or routing is None else {"name": routing},
         state=state,
     )
+
+
+def _engine(model: str | None) -> dict[str, str | None] | str:
+    return "simulated" if model == "simulated" else {"model": model}
 
 
 def _epoch(since: str | None) -> float | None:

@@ -1,5 +1,6 @@
 """Composes the settings of all floors, and loads them; each lives beside the code it sets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,6 +15,7 @@ from .tracing import TracingSettings
 
 RAY = "ray"
 _ENGINES = ("embedded", "simulated")
+_WORDS = {"engine": "model", "routing": "name"}  # what a bare word in their place means
 
 
 class RouterSettings(BaseModel):
@@ -24,13 +26,14 @@ class RouterSettings(BaseModel):
     count: int = Field(default=1, ge=1, description="router processes; each decides on its own mirror")
     request_timeout_s: float = Field(default=300, gt=0, description="longest wait for a first token")
     max_queued_requests: int = Field(default=1000, ge=1, description="requests that wait for a replica before 503s")
+    metrics_need_key: bool = Field(default=False, description="/metrics only with the operator's key; see docs")
     default_max_tokens: int = Field(default=512, ge=1, description="output tokens where a client sets no limit")
 
 
 class Settings(BaseModel):
     """Everything that can be set, under `args:` of a Serve configuration or in a file for `kvplane up --config`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     engine: EngineSettings = Field(
         default=EmbeddedSettings(), description="an engine's settings; a bare string is a model of the embedded one"
@@ -84,12 +87,24 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, path: Path | None, **overrides: object) -> Self:
-        """Defaults, then a YAML file, then overrides that are not None. Raises `ConfigError`."""
+        """Defaults, then a YAML file, then what of the overrides is not None, part by part. Raises `ConfigError`."""
         try:
             values = yaml.safe_load(path.read_text()) or {} if path else {}
             if not isinstance(values, dict):
                 raise ConfigError(f"{path}: settings are a mapping of names to values; got {type(values).__name__}")
-            given = {name: value for name, value in overrides.items() if value is not None}
-            return cls.model_validate({**values, **given})
+            return cls.model_validate(_over(values, overrides))
         except (OSError, yaml.YAMLError, ValidationError) as exc:
             raise ConfigError(f"{path or 'settings'}: {exc}") from exc
+
+
+def _over(values: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+    """Values with the overrides in them; a part that both have is merged, where a bare word is its first setting."""
+    merged = dict(values)
+    for name, override in overrides.items():
+        below = merged.get(name)
+        if isinstance(override, dict):
+            word = {_WORDS[name]: below} if isinstance(below, str) and name in _WORDS else below
+            merged[name] = _over(word if isinstance(word, dict) else {}, override)
+        elif override is not None:
+            merged[name] = override
+    return merged

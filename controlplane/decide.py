@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 NOBODY = "no replica is known"
 LEFT_TO_RAY = "left to Ray"
+_REPEAT_S = 30.0
 _AWAITED = 10_000  # decisions kept until their outcome comes
 
 
@@ -35,14 +36,6 @@ class Asked:
     max_tokens: int
     traceparent: str | None
     deadline_s: float  # Unix time
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What is written down, and what is carried out."""
-
-    decision: Decision
-    ticket: Ticket
 
 
 class Decider:
@@ -74,16 +67,16 @@ class Decider:
         self._awaited: OrderedDict[str, tuple[Ticket, Choice | None]] = OrderedDict()
         self.failures: Counter[str] = Counter()  # what raised and was survived
 
-    def decide(self, asked: Asked) -> Decided:
-        """Choose once. For want of knowledge it never raises: with no replica known the ticket's ranks are empty."""
+    def decide(self, asked: Asked) -> Decision:
+        """Choose once. For want of knowledge it never raises: with no replica known there is no choice."""
         at_ns, started = self._clock_ns(), time.perf_counter_ns()
         self._decisions += 1
-        salt, key = self._secret(asked.domain)
+        _, key = self._secret(asked.domain)
         prefix = Prefix(asked.words, self._block_tokens, (Segment(key, len(asked.words)),))
         request = RoutedRequest(len(asked.words) // 4, asked.max_tokens, self._block_tokens)
         candidates, blind = self._candidates(prefix, request)
         choice, reason = self._choose(request, candidates)
-        decision = Decision(
+        return Decision(
             id=secrets.token_hex(8),
             at_ns=at_ns,
             took_us=(time.perf_counter_ns() - started) / 1e3,
@@ -98,13 +91,35 @@ class Decider:
             directory_age_ms=self._sight.age_ms(choice.replica) if choice and not blind else 0.0,
             traceparent=asked.traceparent,
         )
-        ticket = self._ticket(decision, asked, salt)
+
+    def issue(self, decision: Decision, asked: Asked, traceparent: str) -> Ticket:
+        """The ticket that carries a decision out; without a choice its ranks are empty. It is load until it ends."""
+        choice, salt = decision.choice, self._secret(asked.domain)[0]
+        prompt_blocks = -(-decision.request.prompt_tokens // self._block_tokens)
+        number = 0
+        if choice is not None:
+            uncached = decision.request.prompt_tokens - decision.predicted_cached_tokens
+            number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks)
+        ticket = Ticket(
+            id=decision.id,
+            router=self._router,
+            number=number,
+            ranks=ranked(choice) if choice else (),
+            salt=salt,
+            traceparent=traceparent,
+            deadline_s=asked.deadline_s,
+            prompt_blocks=prompt_blocks,
+        ).signed(self._ticket_key)
         self._await(ticket, choice)
-        return Decided(decision, ticket)
+        return ticket
 
     def repeat(self, ticket: Ticket, without: str) -> Ticket:
-        """The ticket for another attempt, anywhere but where it failed; the decision stands."""
-        return ticket.without(without, self._ticket_key)
+        """The ticket for another attempt, anywhere but where it failed; the decision stands.
+
+        Its deadline may have passed long ago in an answer that streams, so the next replica gets a little time.
+        """
+        deadline_s = max(ticket.deadline_s, self._clock_ns() / 1e9 + _REPEAT_S)
+        return ticket.without(without, deadline_s, self._ticket_key)
 
     def ended(self, ticket: Ticket) -> None:
         """The request is over for this router, however it went."""
@@ -115,17 +130,19 @@ class Decider:
         """Decisions whose outcome has not come."""
         return len(self._awaited)
 
-    def learn(self, replica: HolderId, served: Served) -> None:
-        """Take in how a ticket went; those of other routers teach as well."""
+    def learn(self, replica: HolderId, served: Served) -> bool:
+        """Take in how a ticket went, those of other routers as well. True for an own one, the first time it is told."""
         ticket, choice = self._awaited.pop(served.decision, (None, None))
         if ticket is not None:
             self.ended(ticket)  # a client may have left where no one could tell
-        if self._policy is None or served.finish in ("failed", "cancelled"):
-            return
-        try:
-            self._policy.learn(choice, _outcome(replica, served))
-        except Exception:
-            self._survived("learning")
+        elif served.router == self._router:
+            return False  # told twice: the replica could not know that it had been heard
+        if self._policy is not None and served.finish != "failed":
+            try:
+                self._policy.learn(choice, _outcome(replica, served))
+            except Exception:
+                self._survived("learning")
+        return ticket is not None
 
     def _secret(self, domain: Domain) -> tuple[str, DomainKey]:
         """A domain's salt and key, derived once; bounded by the number of tenants."""
@@ -160,23 +177,6 @@ class Decider:
         if len(self._chosen_at) > 2 * len(candidates) + 16:
             alive = {candidate.replica for candidate in candidates}
             self._chosen_at = {replica: at for replica, at in self._chosen_at.items() if replica in alive}
-
-    def _ticket(self, decision: Decision, asked: Asked, salt: str) -> Ticket:
-        request, choice, number = decision.request, decision.choice, 0
-        prompt_blocks = -(-request.prompt_tokens // self._block_tokens)
-        if choice is not None:
-            uncached = request.prompt_tokens - decision.predicted_cached_tokens
-            number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks)
-        return Ticket(
-            id=decision.id,
-            router=self._router,
-            number=number,
-            ranks=ranked(choice) if choice else (),
-            salt=salt,
-            traceparent=asked.traceparent or "",
-            deadline_s=asked.deadline_s,
-            prompt_blocks=prompt_blocks,
-        ).signed(self._ticket_key)
 
     def _await(self, ticket: Ticket, choice: Choice | None) -> None:
         self._awaited[ticket.id] = (ticket, choice)

@@ -42,7 +42,7 @@ def _table(row: DecisionRow) -> Iterator[str]:
     for each in order[:_SHOWN]:
         mark = "->" if each.replica == row.chosen else "  "
         cost = f"{row.scores[each.replica]:,.1f} {_unit(row)}" if each.replica in row.scores else "-"
-        guess = "" if each.known else "  silent: its numbers are guesses"
+        guess = "" if each.known and each.fresh else "  silent: its load is a guess" if each.known else "  not known"
         yield (
             f" {mark} {each.replica:{width}}  {each.cached_tokens:>8,}  {_tier(each):4}"
             f"  {each.waiting_prefill_tokens:>8,}  {each.running_sequences:>7,}  {cost:>10}{guess}"

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncGenerator
 
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from ..workers import Delta, EngineDead, Sampling, Ticket
-from .errors import BadRequest, Overloaded
-from .router_half import ReplicaGone, ReplicaUnwell
+from ..workers import BadTicket, Delta, EngineDead, Sampling, Ticket, Unservable
+from .errors import BadRequest, Overloaded, TimedOut
+from .router_half import EngineLost, ReplicaGone, ReplicaUnwell
 
 
 class HandleWire:
@@ -31,9 +31,13 @@ class HandleWire:
         except RayTaskError as exc:
             match exc.cause:
                 case EngineDead():
-                    raise ReplicaUnwell(str(exc.cause)) from exc
-                case ValueError():  # how an engine refuses a prompt that it can never serve
+                    raise EngineLost(str(exc.cause)) from exc
+                case Unservable():
                     raise BadRequest(str(exc.cause)) from exc
+                case BadTicket():
+                    raise TimedOut(f"the request was too late when it reached its replica: {exc.cause}") from exc
             raise
+        except RayError as exc:  # a lost object, a dead node: whatever it was, another replica may do better
+            raise ReplicaUnwell(str(exc)) from exc
         finally:
             response.cancel()

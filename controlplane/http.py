@@ -1,6 +1,6 @@
 """The HTTP surface: OpenAI's endpoints, health and metrics, as an ASGI application over one front."""
 
-import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
@@ -18,7 +18,9 @@ from .errors import ApiError, BadRequest, NotFound, Unauthenticated
 from .metrics import CONTENT_TYPE
 from .openai import Asking, Chat, Completion, Shape, error_shape, parse_chat, parse_completion
 
-MAX_BODY_BYTES = 32 << 20
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 8 << 20  # a million tokens and more
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -39,6 +41,9 @@ class Front(Protocol):
     def ready(self) -> str | None:
         """None, or what is missing before requests can be served."""
         ...
+
+    @property
+    def metrics_need_key(self) -> bool: ...
 
     def metrics(self) -> bytes: ...
 
@@ -61,7 +66,7 @@ def build_http(front: Front) -> Starlette:
             Route("/v1/models", surface.counted("models", surface.models)),
             Route("/health", surface.health),
             Route("/ready", surface.is_ready),
-            Route("/metrics", surface.metrics),
+            Route("/metrics", surface.counted("metrics", surface.metrics)),
             Route("/status", surface.counted("status", surface.status)),
         ],
         exception_handlers={HTTPException: _http_error},
@@ -85,6 +90,9 @@ class _Surface:
                 response = await serve(request)
             except ApiError as error:
                 response = _error(error)
+            except Exception:
+                log.exception("%s: an answer failed", endpoint)
+                response = _error(ApiError("the server failed to answer; its log says why"))
             self._front.count(endpoint, response.status_code)
             return response
 
@@ -110,7 +118,9 @@ class _Surface:
         missing = self._front.ready()
         return _json({"status": "ready"}) if missing is None else _json({"status": "waiting", "for": missing}, 503)
 
-    async def metrics(self, _: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
+        if self._front.metrics_need_key and not self._front.is_operator(_key(request)):
+            raise Unauthenticated("this key is not the operator's", code="invalid_api_key")
         return Response(self._front.metrics(), media_type=CONTENT_TYPE)
 
     async def status(self, request: Request) -> Response:
@@ -149,8 +159,6 @@ async def _stream(shape: Shape, asking: Asking, pieces: AsyncGenerator[Piece, No
         if asking.include_usage and last is not None:
             yield _event(shape.usage(last.usage))
         yield _DONE
-    except asyncio.CancelledError:
-        raise
     except Exception as exc:
         yield _event(error_shape(ApiError(f"the answer broke off: {type(exc).__name__}; send the request again")))
         raise

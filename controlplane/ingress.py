@@ -43,6 +43,7 @@ from .tracing import open_tracing
 log = logging.getLogger(__name__)
 
 _HEAR_OUT_S = 2.0
+_MEET_S = 10.0
 _IN_THREAD_CHARACTERS = 16_000  # longer prompts are tokenised off the loop, so that they delay no other stream
 
 
@@ -56,6 +57,7 @@ class RouterStatus(msgspec.Struct, frozen=True):
     pages: tuple[dict[str, Any], ...]  # Any: one page's numbers as plain values
     repeats: int
     failures: dict[str, int]
+    mirror_errors: int
 
 
 @serve.ingress()
@@ -89,8 +91,8 @@ class Ingress:
     ) -> tuple[str, AsyncGenerator[Piece, None]]:
         """Tokenise, decide, bring to the first token. Raises `ApiError`."""
         arrived = time.perf_counter()
-        words = await self._words(asking)
         capacity = await self._capacity_known()
+        words = await self._words(asking, capacity)
         draw = sampling(
             asking, self._tokens.stop_token_ids, _room(words, capacity), self._settings.router.default_max_tokens
         )
@@ -105,6 +107,10 @@ class Ingress:
         if self._capacity is None:
             return "the first replica"
         return None
+
+    @property
+    def metrics_need_key(self) -> bool:
+        return self._settings.router.metrics_need_key
 
     def metrics(self) -> bytes:
         return self._metrics.render()
@@ -136,6 +142,7 @@ class Ingress:
             pages=tuple(pages),
             repeats=self._half.repeats,
             failures=dict(self._decider.failures),
+            mirror_errors=self._mirror.errors,
         )
 
     async def check_health(self) -> None:
@@ -143,7 +150,8 @@ class Ingress:
         self._lifetime.check()
 
     async def __del__(self) -> None:
-        await self._hear_out()
+        if self._lifetime.is_open:
+            await self._hear_out()
         await self._lifetime.close()
 
     async def _open(self, grant: RouterGrant, stack: AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
@@ -153,6 +161,7 @@ class Ingress:
         self._tenants = parse_tenants(grant.tenants_yaml, str(settings.tenants_file))
         self._tracer = stack.enter_context(open_tracing(settings.tracing, settings.decisions_file, self._router))
         self._capacity: Capacity | None = None
+        self._met = asyncio.Event()
         pages = await stack.enter_async_context(open_pages(grant.directory_url, settings.directory))
         keyring = Keyring(grant.master)
         self._operator_key = operator_key(grant.master)
@@ -180,17 +189,28 @@ class Ingress:
         while self._capacity is None:
             try:
                 self._capacity = await self._replicas.capacity.remote()
-            except RayError as exc:
+            except (RayError, RayServeException) as exc:
                 log.warning("no replica has answered yet: %s", exc)
                 await asyncio.sleep(1)
+        self._met.set()
 
     async def _capacity_known(self) -> Capacity:
-        if self._capacity is None:
-            raise Overloaded("no replica is ready yet; try again later")
+        try:
+            async with asyncio.timeout(_MEET_S):
+                await self._met.wait()
+        except TimeoutError as exc:
+            raise Overloaded("no replica is ready yet; try again later") from exc
+        assert self._capacity is not None, "the replicas have been met"
         return self._capacity
 
-    async def _words(self, asking: Chat | Completion) -> bytes:
+    async def _words(self, asking: Chat | Completion, capacity: Capacity) -> bytes:
         work = partial(_words, self._tokens, asking)
+        most = capacity.max_prompt_tokens * self._tokens.longest_token
+        if asking.characters > most:
+            raise BadRequest(
+                f"the prompt has {asking.characters} characters; no more than {most} can fit this model; shorten it",
+                code="context_length_exceeded",
+            )
         return await asyncio.to_thread(work) if asking.characters > _IN_THREAD_CHARACTERS else work()
 
     async def _counted(self, text: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
@@ -206,13 +226,12 @@ class Ingress:
                 self._metrics.cached_tokens.inc(last.usage.cached)
                 self._metrics.output_tokens.inc(last.usage.completion)
 
-    def _record(self, decision: Decision) -> None:
+    def _record(self, decision: Decision) -> str:
         self._metrics.decision.observe(decision.took_us / 1e6)
-        self._tracer.route(decision)
+        return self._tracer.route(decision)
 
     def _learn(self, holder: HolderId, served: Served) -> None:
-        self._decider.learn(holder, served)
-        if served.router == self._router:
+        if self._decider.learn(holder, served):
             self._tracer.outcome(holder, served)
 
     def _state(self) -> RouterState:
@@ -270,6 +289,5 @@ def _room(words: bytes, capacity: Capacity) -> int:
             f"the prompt has {prompt_tokens} tokens, {over} more than the {capacity.max_prompt_tokens} that fit; "
             "shorten it",
             code="context_length_exceeded",
-            param="messages",
         )
     return capacity.max_prompt_tokens + 1 - prompt_tokens

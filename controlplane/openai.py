@@ -14,6 +14,19 @@ _Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 _TopP = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _MAX_STOPS = 4
+_AROUND = 32  # characters that a chat template adds to a message, about
+
+
+# What changes an answer and is not served, with the value that changes nothing beside null and zero.
+_NOT_SERVED: Mapping[str, object] = {
+    "logprobs": False,
+    "logit_bias": None,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "min_p": 0,
+    "top_k": -1,
+    "repetition_penalty": 1,
+}
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -34,6 +47,11 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     n: int | None = None
     logprobs: bool | int | None = None
     logit_bias: dict[str, float] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    min_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -61,12 +79,15 @@ class Part(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | tuple[Part, ...] | None = None
+    tool_calls: Sequence[Any] | None = None  # Any: refused whatever it holds
 
     def plain(self) -> Mapping[str, str]:
         """The message as a chat template takes it."""
         return {"role": "system" if self.role == "developer" else self.role, "content": self._text()}
 
     def _text(self) -> str:
+        if self.tool_calls:
+            raise BadRequest("tools are not served", param="messages")
         if self.content is None or isinstance(self.content, str):
             return self.content or ""
         for part in self.content:
@@ -81,6 +102,7 @@ class Chat(Asking, frozen=True, kw_only=True):
     messages: Annotated[tuple[Message, ...], msgspec.Meta(min_length=1)]
     max_completion_tokens: _Count | None = None
     tools: Sequence[Any] | None = None  # Any: refused whatever it holds
+    functions: Sequence[Any] | None = None  # Any: refused whatever it holds
     response_format: dict[str, Any] | None = None  # Any: only its type is read
 
     @property
@@ -89,8 +111,8 @@ class Chat(Asking, frozen=True, kw_only=True):
 
     @property
     def characters(self) -> int:
-        """How much there is to tokenise."""
-        return sum(len(message.plain()["content"]) for message in self.messages)
+        """How much there is to tokenise, what a template writes around a message included."""
+        return sum(len(message.plain()["content"]) + _AROUND for message in self.messages)
 
 
 class Completion(Asking, frozen=True, kw_only=True):
@@ -141,8 +163,8 @@ def parse_chat(body: bytes) -> Chat:
     """Read a chat request. Raises `BadRequest` with the path of what is wrong."""
     chat = _decode(_chat, body)
     _refuse(chat)
-    if chat.tools:
-        raise BadRequest("tools are not served by this model", param="tools")
+    if chat.tools or chat.functions:
+        raise BadRequest("tools are not served", param="tools")
     if chat.response_format and chat.response_format.get("type") != "text":
         raise BadRequest("response_format other than text is not served", param="response_format")
     return chat
@@ -216,16 +238,15 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise BadRequest(str(exc)) from exc
-    except msgspec.DecodeError as exc:
-        raise BadRequest(f"the body is not JSON: {exc}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadRequest(f"the body is not JSON that can be read: {exc}") from exc
 
 
 def _refuse(asking: Asking) -> None:
     if asking.n not in (None, 1):
         raise BadRequest(f"n={asking.n}: one choice a request is served; send {asking.n} requests", param="n")
-    if asking.logprobs:
-        raise BadRequest("logprobs are not served", param="logprobs")
-    if asking.logit_bias:
-        raise BadRequest("logit_bias is not served", param="logit_bias")
+    for name, harmless in _NOT_SERVED.items():
+        if (value := getattr(asking, name)) and value != harmless:
+            raise BadRequest(f"{name} is not served", param=name)
     if len(asking.stops) > _MAX_STOPS:
         raise BadRequest(f"{len(asking.stops)} stop strings; at most {_MAX_STOPS}", param="stop")

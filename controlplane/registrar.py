@@ -6,11 +6,14 @@ import secrets
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
+import ray
 
 from ..directory import EmbeddedShards, Keyring, holder_id
 from ..workers import Lifetime, Registration
+from .errors import ConfigError
 from .operator import MASTER_FILE, read_master
 from .tenants import write_example
 
@@ -43,8 +46,13 @@ class Registrar:
         self._lifetime = Lifetime()
         await self._lifetime.open(lambda stack, _: self._open(state, stack))
 
-    async def register(self, replica: str) -> Registration:
-        """A replica's epoch and keys. Epochs rise with time, so that a later life outranks an earlier one."""
+    async def register(self, replica: str, node: str) -> Registration:
+        """A replica's epoch and keys. Epochs rise with time, so that a later life outranks an earlier one.
+
+        Raises `ConfigError` for a replica on another node than embedded shards, which listen on loopback.
+        """
+        if self._shards is not None and node != ray.get_runtime_context().get_node_id():
+            raise ConfigError("embedded shards serve one node; for several set directory.url to a Redis they all reach")
         self._last_epoch = max(self._last_epoch + 1, time.time_ns() // 1000)
         epoch = self._last_epoch
         mac_key = self._keyring.mac_key(holder_id(replica), epoch)
@@ -85,11 +93,14 @@ def _prepare_state(state: Path, tenants: Path) -> bytes:
     path = state / MASTER_FILE
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(_MASTER_BYTES))
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
+        partial.write_text(secrets.token_hex(_MASTER_BYTES))
+        partial.rename(path)  # whole or not at all: an empty key would stop every later start
     return read_master(state)
 
 
 def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

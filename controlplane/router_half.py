@@ -19,10 +19,16 @@ from .roster import Roster
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.05  # more with each attempt
+_STALL_S = 120.0  # between two tokens
+_ENGINES_AT_MOST = 2  # a request that ends every engine it meets must not meet them all
 
 
 class ReplicaGone(Exception):
     """The replica's process ended; nothing may be sent to it again."""
+
+
+class EngineLost(ReplicaGone):
+    """The replica's engine died, of this request or of another; Serve will replace it."""
 
 
 class ReplicaUnwell(Exception):
@@ -49,10 +55,10 @@ class Answering:
 
 
 class RouterHalf:
-    """Joins the decision to the transport. `record` writes a decision down before it is carried out."""
+    """Joins the decision to the transport. `record` writes a decision down and gives its traceparent."""
 
     def __init__(
-        self, decider: Decider, wire: Wire, roster: Roster, record: Callable[[Decision], None], attempts: int = 4
+        self, decider: Decider, wire: Wire, roster: Roster, record: Callable[[Decision], str], attempts: int = 4
     ) -> None:
         self._decider = decider
         self._wire = wire
@@ -63,13 +69,13 @@ class RouterHalf:
 
     async def answer(self, asked: Asked, sampling: Sampling) -> Answering:
         """Bring a request to its first token. Raises `TimedOut` at its deadline, `Overloaded` when attempts run out."""
-        decided = self._decider.decide(asked)
-        self._record(decided.decision)
-        deltas = self._deltas(decided.ticket, asked.words, sampling)
-        close = partial(self._close, decided.ticket, deltas)
+        decision = self._decider.decide(asked)
+        ticket = self._decider.issue(decision, asked, self._record(decision))
+        deltas = self._deltas(ticket, asked.words, sampling)
+        close = partial(self._close, ticket, deltas)
         try:
             async with asyncio.timeout(max(0.0, asked.deadline_s - time.time())):
-                return Answering(decided.decision, await anext(deltas), deltas, close)
+                return Answering(decision, await anext(deltas), deltas, close)
         except TimeoutError as exc:
             await close()
             raise TimedOut("no replica produced a token before the request's deadline; try again later") from exc
@@ -84,16 +90,23 @@ class RouterHalf:
         """
         first: Delta | None = None
         produced: list[int] = []
+        engines_lost = 0
         for attempt in range(self._attempts):
             left = replace(sampling, max_tokens=sampling.max_tokens - len(produced))
             async with aclosing(self._wire(ticket, words + _packed(produced), left)) as deltas:
                 try:
-                    async for delta in deltas:
+                    while delta := await _next(deltas, wait_s=_STALL_S if first else None):
                         first = first or delta
                         produced += delta.token_ids
                         yield replace(first, token_ids=delta.token_ids, finish=delta.finish)
-                    return
+                        if delta.finish:
+                            return
+                    raise ReplicaUnwell("the answer ended without a finish")
                 except (ReplicaGone, ReplicaUnwell) as exc:
+                    if isinstance(exc, EngineLost):
+                        engines_lost += 1
+                    if engines_lost == _ENGINES_AT_MOST:
+                        raise Overloaded("two engines in turn died of this request; it is not tried again") from exc
                     ticket = self._elsewhere(ticket, exc)
             await asyncio.sleep(_PAUSE_S * attempt)
         raise Overloaded(f"{self._attempts} replicas in turn failed this request; try again later")
@@ -111,6 +124,17 @@ class RouterHalf:
     async def _close(self, ticket: Ticket, deltas: AsyncGenerator[Delta, None]) -> None:
         self._decider.ended(ticket)
         await deltas.aclose()
+
+
+async def _next(deltas: AsyncGenerator[Delta, None], wait_s: float | None) -> Delta | None:
+    """The next delta, None at the end. The wait for the first is bounded by the request's own deadline."""
+    try:
+        async with asyncio.timeout(wait_s):
+            return await anext(deltas, None)
+    except TimeoutError as exc:
+        if wait_s is None:
+            raise
+        raise ReplicaUnwell(f"no token in {wait_s} s") from exc
 
 
 def _packed(token_ids: Sequence[int]) -> bytes:

@@ -64,5 +64,6 @@ class Sight:
             total_blocks=load.total_blocks,
             ongoing=self.overlay.ongoing(holder),
             last_chosen=last_chosen,
-            known=seen is not None and seen.age_s < _SILENT_AFTER_S,
+            known=seen is not None,
+            fresh=seen is not None and seen.age_s < _SILENT_AFTER_S,
         )

@@ -49,9 +49,6 @@ class Tenants:
         """The domain a key is bound to; None for a key that is nobody's."""
         return self._by_digest.get(_digest(key))
 
-    def __len__(self) -> int:
-        return len(set(self._by_digest.values()))
-
 
 def parse_tenants(text: str, where: str) -> Tenants:
     """Read and check a tenants file's text. Raises `ConfigError` that says what is wrong where."""
@@ -91,7 +88,10 @@ def label(domain: Domain) -> str:
 def _parse(text: str, where: str) -> TenantsFile:
     try:
         return TenantsFile.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as exc:
+    except yaml.MarkedYAMLError as exc:  # its own text, and so its cause's, shows the lines around: keys
+        place = f" in line {exc.problem_mark.line + 1}" if exc.problem_mark else ""
+        raise ConfigError(f"{where}: {exc.problem}{place}") from None
+    except ValidationError as exc:
         raise ConfigError(f"{where}: {exc}") from exc
 
 

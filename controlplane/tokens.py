@@ -1,5 +1,7 @@
 """Text to words and tokens to text: a model folder's tokenizer and chat template."""
 
+import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -31,20 +33,35 @@ class Tokens:
         self, tokenizer: Tokenizer, template: _Template, specials: Mapping[str, str], eos: Sequence[int]
     ) -> None:
         self._tokenizer = tokenizer
+        self._plain = Tokenizer.from_str(tokenizer.to_str())
+        self._plain.encode_special_tokens = True  # as any other text
         self._template = template
         self._specials = specials
+        added = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+        self._controls = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or "(?!)")
         self.stop_token_ids = tuple(eos)
+        self.longest_token = max(map(len, tokenizer.get_vocab()), default=1)  # characters; no prompt has more a token
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> bytes:
-        """The words of a conversation under the model's own template. Raises `BadRequest` where that refuses."""
+        """The words of a conversation under the model's own template. Raises `BadRequest` where that refuses.
+
+        What a message quotes of the model's control tokens is text: only the template may open or close a turn.
+        """
+        mark = f"\ue000{secrets.token_hex(8)}\ue001"
+        quoted: list[str] = []
+        safe = [{**message, "content": self._set_aside(message["content"], mark, quoted)} for message in messages]
         try:
-            text = self._template.render(messages=messages, add_generation_prompt=True, **self._specials)
+            text = self._template.render(messages=safe, add_generation_prompt=True, **self._specials)
         except TemplateError as exc:
             raise BadRequest(f"the model's chat template refuses these messages: {exc}", param="messages") from exc
-        return self._words(text)
+        if not quoted:
+            return self._words(text)
+        pieces = [self._words(piece) for piece in text.split(mark)]
+        literal = [_packed(self._plain.encode(control, add_special_tokens=False).ids) for control in quoted]
+        return b"".join(part for pair in zip(pieces, [*literal, b""], strict=True) for part in pair)
 
     def text(self, prompt: str) -> bytes:
-        """The words of a plain prompt."""
+        """The words of a plain prompt; control tokens in it are the client's own and count as such."""
         return self._words(prompt)
 
     def ids(self, prompt: Sequence[int]) -> bytes:
@@ -52,14 +69,19 @@ class Tokens:
         size = self._tokenizer.get_vocab_size()
         if any(not 0 <= token < size for token in prompt):
             raise BadRequest(f"token ids run from 0 to {size - 1} for this model", param="prompt")
-        return np.asarray(prompt, dtype="<u4").tobytes()
+        return _packed(prompt)
 
     def detokenizer(self) -> "Detokenizer":
         """A decoder for one answer."""
         return Detokenizer(self._tokenizer)
 
+    def _set_aside(self, content: str, mark: str, quoted: list[str]) -> str:
+        quoted += self._controls.findall(content)
+        return self._controls.sub(mark, content)
+
     def _words(self, text: str) -> bytes:
-        return np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype="<u4").tobytes()
+        # A batch of one, since only a batch lets go of the interpreter while it encodes.
+        return _packed(self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids)
 
 
 class Detokenizer:
@@ -86,6 +108,10 @@ def load_tokens(folder: Path) -> Tokens:
 
 def _token(tokenizer: Tokenizer, id: int | None) -> str:
     return "" if id is None else tokenizer.id_to_token(id) or ""
+
+
+def _packed(ids: Sequence[int]) -> bytes:
+    return np.asarray(ids, dtype="<u4").tobytes()
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -78,17 +78,16 @@ class Closure:
         self._usable = 0
 
     def drain(self) -> tuple[Changes, ...]:
-        """What changed since the last drain: each name once, at its present level."""
-        changed: list[tuple[int, _Name]] = []
+        """What may have changed since the last drain: each name once, at its present level.
+
+        Told even if it is back where it was: a checkpoint in between may have said otherwise.
+        """
+        changed = _packed(self._pending.items())
         for value, name in self._pending.items():
-            level = name.level
-            if level != name.told:
-                name.told = level
-                changed.append((value, name))
-            if not level:
+            if not name.level:
                 del self._names[value]
         self._pending.clear()
-        return _packed(changed)
+        return changed
 
     def holding(self) -> tuple[Changes, ...]:
         """The whole holding; what is yet to be drained stays so."""
@@ -197,12 +196,11 @@ class _Block:
 class _Name:
     """One name, and how many engine hashes stand behind it at each level; several engine hashes may share a name."""
 
-    __slots__ = ("holders", "tag", "told")
+    __slots__ = ("holders", "tag")
 
     def __init__(self, tag: DomainTag) -> None:
         self.tag = tag
         self.holders = [0] * len(_TIERS)
-        self.told = Level.NONE
 
     @property
     def level(self) -> Level:

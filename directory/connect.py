@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -26,7 +26,7 @@ class DirectorySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str | None = Field(default=None, repr=False, description="the Redis to use; none: embedded shards are started")
+    url: SecretStr | None = Field(default=None, description="the Redis to use; none: embedded shards are started")
     shards: int = Field(default=16, ge=1, le=100, description="logical shards; the same for all who share a directory")
     lease_s: float = Field(default=60.0, gt=0, description="how long the page of a silent holder is kept")
     connect_timeout_s: float = Field(default=1.0, gt=0)

@@ -31,7 +31,8 @@ class Candidate:
     total_blocks: int = 0
     ongoing: int = 0  # this router's own tickets on it, not yet ended
     last_chosen: int = 0  # decisions since this router last chose it; 0: never
-    known: bool = True  # false: its page is unread or silent, so the numbers above are guesses
+    known: bool = True  # false: its page was never read, so nothing above is known
+    fresh: bool = True  # false: its page is silent, so what it has to do is a guess; what it holds stands
 
     @property
     def cached_tokens(self) -> int:

@@ -13,8 +13,8 @@ _COUNTS_BELOW = 1 << 48  # no honest count of tokens, blocks or sequences comes 
 def credible(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Give the candidates whose numbers can be true, by replica id.
 
-    Those not known stand in with the known ones' average load and no prefix. Where no numbers can be true, every
-    candidate stays, with none. Raises ValueError for no candidates at all.
+    Those that are silent stand in with the average load of those that are not, those not known without a prefix as
+    well. Where no numbers can be true, every candidate stays, with none. Raises ValueError for no candidates at all.
     """
     if not candidates:
         raise ValueError("a policy chooses from at least one candidate; got none")
@@ -22,10 +22,10 @@ def credible(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     if not field:
         blank = (Candidate(each.replica, known=False) for each in candidates)
         return tuple(sorted(blank, key=attrgetter("replica")))
-    if all(each.known for each in field):
+    heard = [each for each in field if each.known and each.fresh]
+    if len(heard) == len(field):
         return tuple(field)
-    known = [each for each in field if each.known]
-    return tuple(each if each.known else _guessed(each, known) for each in field)
+    return tuple(each if each.known and each.fresh else _guessed(each, heard) for each in field)
 
 
 def credible_request(request: RoutedRequest) -> RoutedRequest:
@@ -68,15 +68,16 @@ def _possible(candidate: Candidate) -> bool:
     )
 
 
-def _guessed(candidate: Candidate, known: Sequence[Candidate]) -> Candidate:
-    share = max(len(known), 1)
+def _guessed(candidate: Candidate, heard: Sequence[Candidate]) -> Candidate:
+    """A silent page's load is old, yet what this router has sent there since is not."""
+    share = max(len(heard), 1)
     return replace(
         candidate,
-        gpu_tokens=0,
-        cpu_tokens=0,
-        disk_tokens=0,
-        waiting_prefill_tokens=sum(each.waiting_prefill_tokens for each in known) // share,
-        running_sequences=sum(each.running_sequences for each in known) // share,
+        gpu_tokens=candidate.gpu_tokens if candidate.known else 0,
+        cpu_tokens=candidate.cpu_tokens if candidate.known else 0,
+        disk_tokens=candidate.disk_tokens if candidate.known else 0,
+        waiting_prefill_tokens=sum(each.waiting_prefill_tokens for each in heard) // share,
+        running_sequences=max(sum(each.running_sequences for each in heard) // share, candidate.ongoing),
         decode_blocks=0,
         free_blocks=0,
         total_blocks=0,  # an unknown size is never full

@@ -1,7 +1,7 @@
 """An engine whose cache changes when a test says so, and a store of pages that fails when a test says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from kvplane.directory import Appended, Batch, Checkpoint, MemoryPages, PagesDown, Sealed, holder_id, unseal
 from kvplane.directory.wire import Message, names_of
@@ -19,7 +19,7 @@ class ScriptedEngine:
         self.queue = asyncio.Queue[Sequence[EngineEvent] | EngineDead]()
         self.waiting = 0
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[Delta]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[Delta, None]:
         raise EngineDead("this engine only tells events")
 
     async def events(self) -> AsyncIterator[Sequence[EngineEvent]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvplane.controlplane.decide import Asked, Decider
+from kvplane.controlplane.decision import Decision
 from kvplane.controlplane.roster import Roster
 from kvplane.controlplane.sight import Sight
 from kvplane.directory import (
@@ -26,8 +27,10 @@ from kvplane.directory import (
     domain_key,
 )
 from kvplane.policies import Policy
+from kvplane.workers import Ticket
 
 MODEL = "m"
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 BLOCK = 4
 KEYRING = Keyring(b"m" * 32)
 ACME, GLOBEX = Domain("acme", "default"), Domain("globex", "default")
@@ -55,6 +58,19 @@ def router(policy: Policy | None, replicas: Sequence[str] = ("a", "b", "c")) -> 
     mirror = Fresh(MemoryPages(), holdings, KEYRING.mac_key, lambda holder, served: None, time.monotonic)
     sight = Sight(holdings, mirror, Overlay("r1"), roster)
     return Router(Decider("r1", MODEL, BLOCK, KEYRING, sight, policy, "test"), sight)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision, and the ticket that carries it out."""
+
+    decision: Decision
+    ticket: Ticket
+
+
+def decide(made: Router, request: Asked) -> Decided:
+    decision = made.decider.decide(request)
+    return Decided(decision, made.decider.issue(decision, request, TRACEPARENT))
 
 
 def words(*tokens: int) -> bytes:

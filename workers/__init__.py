@@ -1,7 +1,7 @@
 """Hosts a model and keeps its page: what the floor above may use."""
 
 from .embedded_engine import EmbeddedSettings
-from .engine import Capacity, Delta, EngineDead, Sampling
+from .engine import Capacity, Delta, EngineDead, Sampling, Unservable
 from .engines import EngineSettings, prepare_model
 from .lifetime import Lifetime
 from .model_folder import BadModel, read_config
@@ -22,6 +22,7 @@ __all__ = [
     "ReplicaSettings",
     "Sampling",
     "Ticket",
+    "Unservable",
     "prepare_model",
     "read_config",
 ]

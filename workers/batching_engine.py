@@ -32,7 +32,7 @@ class BatchingEngine:
         self._death: BaseException | None = None
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[Delta, None]:
-        """Continue a prompt. Raises `ValueError` at once for one that can never fit; else `EngineDead`."""
+        """Continue a prompt. Raises `Unservable` at once for one that can never fit; else `EngineDead`."""
         self._scheduler.check(request)
         return self._stream(request)
 

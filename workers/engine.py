@@ -1,6 +1,6 @@
 """What an inference engine promises, and the events it tells of its KV cache."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -92,6 +92,10 @@ class Cleared:
 EngineEvent = Stored | Removed | Cleared
 
 
+class Unservable(ValueError):
+    """A request that this engine could never serve, however idle."""
+
+
 class EngineDead(Exception):
     """The engine's loop has ended; the replica must be replaced."""
 
@@ -99,8 +103,8 @@ class EngineDead(Exception):
 class Engine(Protocol):
     """Every engine passes tests/workers/test_engine_contract.py. It is opened by `async with` and closed on leaving."""
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[Delta]:
-        """Continue a prompt; closing the iterator frees the sequence. Raises `EngineDead`."""
+    def generate(self, request: EngineRequest) -> AsyncGenerator[Delta, None]:
+        """Continue a prompt; closing the iterator frees the sequence. Raises `EngineDead`, and `Unservable` at once."""
         ...
 
     def events(self) -> AsyncIterator[Sequence[EngineEvent]]:

@@ -65,9 +65,7 @@ def _config(gguf: _Gguf) -> ModelConfig:
         rope_base=float(gguf.fields.get("llama.rope.freq_base", 10000.0)),
         norm_eps=float(gguf.need("llama.attention.layer_norm_rms_epsilon")),
         tied="output.weight" not in gguf.tensors,
-        bos_id=int(gguf.need("tokenizer.ggml.bos_token_id"))
-        if gguf.fields.get("tokenizer.ggml.add_bos_token")
-        else None,
+        bos_id=_bos_id(gguf),
         eos_ids=_eos_ids(gguf),
     )
 

@@ -26,9 +26,11 @@ class Lifetime:
         ready: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._live(opening, ready))
         await asyncio.wait((ready, self._task), return_when=asyncio.FIRST_COMPLETED)
-        if not ready.done():
-            self.check()
         return await ready
+
+    @property
+    def is_open(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     def check(self) -> None:
         """Raise what ended the lifetime before its time."""
@@ -51,11 +53,15 @@ class Lifetime:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    ready.set_result(await opening(stack, tasks))
+                    try:
+                        ready.set_result(await opening(stack, tasks))
+                    except Exception as exc:
+                        ready.set_exception(exc)
+                        raise _Closed from exc
                     await self._stop.wait()
                     raise _Closed
             except* _Closed:
-                assert self._stop.is_set()
+                self._stop.set()
 
 
 class _Closed(Exception):

@@ -7,9 +7,10 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import msgspec
+import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -70,14 +71,16 @@ class Replica:
         self._model = model
         self._lifetime = Lifetime()
         self._holder = holder_id(serve.get_replica_context().replica_id.unique_id)
-        registration: Registration = await registrar.register.remote(self._holder)
+        registration: Registration = await registrar.register.remote(
+            self._holder, ray.get_runtime_context().get_node_id()
+        )
         self._ticket_key = registration.ticket_key
         await self._lifetime.open(
             lambda stack, tasks: self._open(engine, directory, registration, stack, tasks),
         )
 
     async def generate(self, ticket: Ticket, words: bytes, sampling: Sampling) -> AsyncIterator[Delta]:
-        """Continue a prompt. Raises `BadTicket`, `EngineDead`, and ValueError for a prompt that can never fit."""
+        """Continue a prompt. Raises `BadTicket`, `EngineDead`, and `Unservable`."""
         verify(ticket, self._ticket_key, time.time())
         arrived = time.perf_counter()
         self._publisher.counted(ticket.router, ticket.number)
@@ -85,11 +88,12 @@ class Replica:
         ending: Finish = "cancelled"
         last, produced = None, 0
         try:
-            async for delta in self._engine.generate(request):
-                last = delta
-                produced += len(delta.token_ids)
-                ending = delta.finish or ending
-                yield delta
+            async with aclosing(self._engine.generate(request)) as deltas:
+                async for delta in deltas:
+                    last = delta
+                    produced += len(delta.token_ids)
+                    ending = delta.finish or ending
+                    yield delta
         except Exception:
             ending = "failed"
             raise

@@ -5,13 +5,15 @@ import numpy as np
 from .engine import Sampling
 from .model_folder import Array
 
+_GREEDY = 1e-5  # so sharp that only the likeliest token has weight
+
 
 def draw(logits: Array, sampling: Sampling, seed: int, position: int) -> int:
     """Pick a token; the same logits, seed and position give the same one, whatever else is in the batch.
 
     `logits` is [vocabulary]. Top-p keeps the fewest likeliest tokens that weigh p together (Holtzman et al., 2020).
     """
-    if sampling.temperature <= 0:
+    if sampling.temperature < _GREEDY:
         return int(logits.argmax())
     weights = np.exp((logits - logits.max()) / np.float32(sampling.temperature), dtype=np.float64)
     tokens = np.arange(len(weights))

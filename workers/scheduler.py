@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from .block_pool import BlockPool, Table
-from .engine import Delta, EngineLoad, EngineRequest
+from .engine import Delta, EngineLoad, EngineRequest, Unservable
 
 
 @dataclass(slots=True, eq=False)
@@ -74,13 +74,13 @@ class Scheduler:
         self._running: list[Generation] = []
 
     def check(self, request: EngineRequest) -> None:
-        """Raise `ValueError` for what could never run: in a step it would end the engine for everyone."""
+        """Raise `Unservable` for what could never run: in a step it would end the engine for everyone."""
         if not 1 <= request.prompt_tokens < self.max_tokens:
-            raise ValueError(f"a prompt has 1 to {self.max_tokens - 1} tokens here; got {request.prompt_tokens}")
+            raise Unservable(f"a prompt has 1 to {self.max_tokens - 1} tokens here; got {request.prompt_tokens}")
         if (highest := np.frombuffer(request.words, "<u4").max()) >= self._vocabulary:
-            raise ValueError(f"token ids are below {self._vocabulary} here; got {highest}")
+            raise Unservable(f"token ids are below {self._vocabulary} here; got {highest}")
         if request.sampling.max_tokens < 1:
-            raise ValueError(f"max_tokens is at least 1; got {request.sampling.max_tokens}")
+            raise Unservable(f"max_tokens is at least 1; got {request.sampling.max_tokens}")
 
     def add(self, request: EngineRequest, now: float) -> Generation:
         """Queue a request that `check` accepts."""

@@ -24,7 +24,7 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     number: int  # rising per router; a replica's load says up to which it counts
     ranks: tuple[str, ...]
     salt: str
-    traceparent: str
+    traceparent: str  # of the span that says why, for the replica's own spans to be under
     deadline_s: float  # Unix time
     prompt_blocks: int  # what the ticket may store
     mac: bytes = b""
@@ -36,9 +36,10 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
         """The same ticket with its signature over every other field."""
         return msgspec.structs.replace(self, mac=_mac(self, key))
 
-    def without(self, replica: str, key: bytes) -> Self:
+    def without(self, replica: str, deadline_s: float, key: bytes) -> Self:
         """The same ticket for anywhere but one replica: what a failed attempt is repeated with."""
-        return msgspec.structs.replace(self, ranks=tuple(rank for rank in self.ranks if rank != replica)).signed(key)
+        ranks = tuple(rank for rank in self.ranks if rank != replica)
+        return msgspec.structs.replace(self, ranks=ranks, deadline_s=deadline_s).signed(key)
 
 
 def verify(ticket: Ticket, key: bytes, now_s: float) -> None:

@@ -28,6 +28,9 @@ class BlockStored(msgspec.Struct, tag="BlockStored", tag_field="type", frozen=Tr
     extra_keys: tuple[tuple[Any, ...] | None, ...] | None = None  # Any: salts, adapter names, image hashes
     group_idx: int | None = None
 
+    def __repr__(self) -> str:
+        return f"BlockStored({len(self.block_hashes)} blocks, {self.medium})"  # extra_keys hold salts
+
 
 class BlockRemoved(msgspec.Struct, tag="BlockRemoved", tag_field="type", frozen=True, omit_defaults=True, kw_only=True):
     """One hash per event on the gpu tier, many on others."""
@@ -82,8 +85,11 @@ def _translate(event: VllmEvent) -> EngineEvent:
 
 
 def _salt(event: BlockStored) -> str | None:
-    """The salt is the string among a first block's extra keys that is not the adapter's name."""
-    if event.parent_block_hash is not None:
+    """The salt is the string among a first block's extra keys that is not the adapter's name.
+
+    None where it is to be inherited: behind a parent, and on other tiers, whose events leave the keys out.
+    """
+    if event.parent_block_hash is not None or event.medium not in (None, "GPU"):
         return None
     first: tuple[BlockHash | str, ...] = (event.extra_keys or (None,))[0] or ()
     return next((key for key in first if isinstance(key, str) and key != event.lora_name), "")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from kvplane.controlplane import cli
 from kvplane.directory import Served
-from kvplane.tests.routers import asked, router, words
+from kvplane.tests.routers import asked, decide, router, words
 
 RUN = CliRunner()
 
@@ -20,7 +20,7 @@ def state(tmp_path: Path) -> Path:
     from kvplane.controlplane.tracing import TracingSettings, open_tracing
     from kvplane.policies import RoundRobin
 
-    decided = router(RoundRobin()).decider.decide(asked(words(1, 2, 3)))
+    decided = decide(router(RoundRobin()), asked(words(1, 2, 3)))
     with open_tracing(TracingSettings(), tmp_path / "decisions.sqlite", "r1") as tracer:
         tracer.route(decided.decision)
         tracer.outcome("a", Served(decided.ticket.id, "r1", "stop", 3, 0, 5, 1.0, 2.0, 9.0))

@@ -76,3 +76,20 @@ def test_what_cannot_stand_is_named_with_its_file(tmp_path: Path, text: str, wan
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml"):
         Settings.load(tmp_path / "absent.yaml")
+
+
+def test_an_override_leaves_the_rest_of_its_part_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, "replicas: {max_count: 8, drain_s: 5}\nengine: {model: tiny, blocks: 64}")
+    settings = Settings.load(path, replicas={"count": 5}, engine={"model": "smollm2"}, routing={"name": None})
+
+    assert (settings.replicas.count, settings.replicas.max_count, settings.replicas.drain_s) == (5, 8, 5)
+    assert isinstance(settings.engine, EmbeddedSettings)
+    assert (settings.engine.model, settings.engine.blocks) == ("smollm2", 64)
+
+
+def test_a_password_in_a_url_is_printed_nowhere(tmp_path: Path) -> None:
+    settings = Settings.load(written(tmp_path, "directory: {url: 'redis://:hunter2@host'}"))
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(written(tmp_path, "directory: {url: ['redis://:hunter2@host']}"))
+
+    assert "hunter2" not in repr(settings) + settings.model_dump_json() + str(caught.value)

@@ -1,14 +1,16 @@
 """One decision: it sees what replicas hold for this domain alone, and nothing that fails costs a request."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from kvplane.controlplane.decide import LEFT_TO_RAY, NOBODY
-from kvplane.directory import HolderId, Prefix
+from kvplane.directory import HolderId, Prefix, Served
+from kvplane.directory.wire import Finish
 from kvplane.policies import Candidate, Choice, Outcome, ReplicaId, RoutedRequest
-from kvplane.tests.routers import ACME, BLOCK, GLOBEX, KEYRING, asked, hold, router, words
-from kvplane.workers.ticket import verify
+from kvplane.tests.routers import ACME, BLOCK, GLOBEX, KEYRING, TRACEPARENT, asked, decide, hold, router, words
+from kvplane.workers.ticket import Ticket, verify
 
 PROMPT = words(*range(10))  # two full blocks of four, and two tokens
 
@@ -35,12 +37,13 @@ class Raising(Longest):
 def test_the_ticket_ranks_the_holder_first_and_is_signed() -> None:
     made = router(Longest())
     hold(made.sight.holdings, "b", PROMPT)
-    decided = made.decider.decide(asked(PROMPT))
+    decided = decide(made, asked(PROMPT))
 
     verify(decided.ticket, KEYRING.ticket_key(), 0.0)
     assert decided.ticket.ranks[0] == "b"
     assert set(decided.ticket.ranks) == {"a", "b", "c"}
     assert decided.ticket.salt == KEYRING.salt(ACME)
+    assert decided.ticket.traceparent == TRACEPARENT
     assert decided.decision.predicted_cached_tokens == 2 * BLOCK
     assert decided.decision.reason == "longest prefix"
 
@@ -48,7 +51,7 @@ def test_the_ticket_ranks_the_holder_first_and_is_signed() -> None:
 def test_another_tenants_identical_prompt_finds_nothing_and_gets_another_salt() -> None:
     made = router(Longest())
     hold(made.sight.holdings, "b", PROMPT, ACME)
-    decided = made.decider.decide(asked(PROMPT, GLOBEX))
+    decided = decide(made, asked(PROMPT, GLOBEX))
 
     assert [candidate.gpu_tokens for candidate in decided.decision.candidates] == [0, 0, 0]
     assert decided.ticket.salt != KEYRING.salt(ACME)
@@ -56,11 +59,11 @@ def test_another_tenants_identical_prompt_finds_nothing_and_gets_another_salt() 
 
 def test_own_tickets_count_as_load_until_they_end() -> None:
     made = router(Longest())
-    decided = made.decider.decide(asked(PROMPT))
+    decided = decide(made, asked(PROMPT))
     chosen = HolderId(decided.ticket.ranks[0])
 
     assert made.sight.overlay.ongoing(chosen) == 1
-    waiting = {c.replica: c.waiting_prefill_tokens for c in made.decider.decide(asked(PROMPT)).decision.candidates}
+    waiting = {c.replica: c.waiting_prefill_tokens for c in decide(made, asked(PROMPT)).decision.candidates}
     assert waiting[ReplicaId(chosen)] == 10
     made.decider.ended(decided.ticket)
     assert made.sight.overlay.ongoing(chosen) == 1
@@ -68,7 +71,7 @@ def test_own_tickets_count_as_load_until_they_end() -> None:
 
 def test_a_policy_that_raises_leaves_the_ranks_open() -> None:
     made = router(Raising())
-    decided = made.decider.decide(asked(PROMPT))
+    decided = decide(made, asked(PROMPT))
 
     assert decided.ticket.ranks == ()
     assert decided.decision.reason == "policy failed; shuffled"
@@ -82,7 +85,7 @@ def test_a_directory_that_raises_still_leads_to_a_choice(monkeypatch: pytest.Mon
         raise RuntimeError("broken table")
 
     monkeypatch.setattr(made.sight.holdings, "find", broken)
-    decided = made.decider.decide(asked(PROMPT))
+    decided = decide(made, asked(PROMPT))
 
     assert len(decided.ticket.ranks) == 3
     assert decided.decision.reason == "directory failed; longest prefix"
@@ -90,14 +93,14 @@ def test_a_directory_that_raises_still_leads_to_a_choice(monkeypatch: pytest.Mon
 
 
 def test_with_nobody_known_the_choice_is_left_open() -> None:
-    decided = router(Longest(), replicas=()).decider.decide(asked(PROMPT))
+    decided = decide(router(Longest(), replicas=()), asked(PROMPT))
 
     assert decided.ticket.ranks == ()
     assert decided.decision.reason == NOBODY
 
 
 def test_without_a_policy_every_choice_is_rays_and_still_written_down() -> None:
-    decided = router(None).decider.decide(asked(PROMPT))
+    decided = decide(router(None), asked(PROMPT))
 
     assert decided.ticket.ranks == ()
     assert decided.decision.reason == LEFT_TO_RAY
@@ -110,4 +113,48 @@ def test_a_prompt_that_ends_on_a_block_keeps_its_last_token_to_compute(count: in
     prompt = words(*range(count * BLOCK))
     hold(made.sight.holdings, "a", prompt)
 
-    assert made.decider.decide(asked(prompt)).decision.predicted_cached_tokens == (count - 1) * BLOCK
+    assert decide(made, asked(prompt)).decision.predicted_cached_tokens == (count - 1) * BLOCK
+
+
+def served(ticket: Ticket, finish: Finish = "stop") -> Served:
+    return Served(ticket.id, ticket.router, finish, 10, 0, 5, 1.0, 2.0, 9.0)
+
+
+def test_an_outcome_teaches_once_and_settles_what_a_client_left_behind() -> None:
+    policy = Longest()
+    made = router(policy)
+    ticket = decide(made, asked(PROMPT)).ticket
+    replica = HolderId(ticket.ranks[0])
+
+    assert made.decider.awaiting == 1
+    assert made.decider.learn(replica, served(ticket))
+    assert not made.decider.learn(replica, served(ticket))
+    assert len(policy.learned) == 1
+    assert made.sight.overlay.ongoing(replica) == 0
+    assert made.decider.awaiting == 0
+
+
+def test_another_routers_outcome_teaches_and_is_its_own_to_write_down() -> None:
+    policy = Longest()
+    made = router(policy)
+
+    assert not made.decider.learn(HolderId("a"), Served("x", "r2", "stop", 10, 0, 5, 1.0, 2.0, 9.0))
+    assert len(policy.learned) == 1
+
+
+@pytest.mark.parametrize("finish, lessons", [("cancelled", 1), ("length", 1), ("failed", 0)])
+def test_a_prefill_that_gave_a_token_teaches_however_the_answer_ended(finish: Finish, lessons: int) -> None:
+    policy = Longest()
+    made = router(policy)
+    made.decider.learn(HolderId("a"), served(decide(made, asked(PROMPT)).ticket, finish))
+
+    assert len(policy.learned) == lessons
+
+
+def test_a_late_answer_that_goes_on_elsewhere_gets_a_little_time() -> None:
+    made = router(Longest())
+    ticket = decide(made, asked(PROMPT, wait_s=-100.0)).ticket
+    repeat = made.decider.repeat(ticket, without=ticket.ranks[0])
+
+    verify(repeat, KEYRING.ticket_key(), time.time())
+    assert ticket.ranks[0] not in repeat.ranks

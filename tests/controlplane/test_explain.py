@@ -114,10 +114,11 @@ def test_a_policy_that_looks_at_neither_says_that_neither_mattered() -> None:
 
 
 def test_a_drawn_choice_names_its_chance_and_a_silent_replica_is_marked() -> None:
-    text = explain(decided(A, B, replace(C, known=False)))
+    text = explain(decided(A, replace(B, fresh=False), replace(C, known=False)))
 
     assert "cold: tie, drawn (its chance was 33%)" in text
-    assert "silent: its numbers are guesses" in text
+    assert "silent: its load is a guess" in text
+    assert "not known" in text
 
 
 def test_only_the_best_of_many_are_shown() -> None:

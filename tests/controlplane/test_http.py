@@ -22,6 +22,7 @@ class FakeFront:
     """Answers two pieces, or raises what it is told to."""
 
     model = "m"
+    metrics_need_key = False
 
     def __init__(self) -> None:
         self.asked: list[tuple[Domain, str | None]] = []
@@ -137,6 +138,37 @@ async def test_the_status_is_the_operators_alone(client: httpx.AsyncClient) -> N
 
     assert refused.status_code == 401
     assert told.json() == {"replicas": []}
+
+
+async def test_metrics_are_open_unless_the_operator_wants_them_closed(
+    client: httpx.AsyncClient, front: FakeFront
+) -> None:
+    assert (await client.get("/metrics")).status_code == 200
+    front.metrics_need_key = True
+    assert (await client.get("/metrics")).status_code == 401
+    assert (await client.get("/metrics", headers={"authorization": f"Bearer {OPERATOR}"})).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"model": "\xff"}'])
+async def test_bodies_that_break_a_parser_are_bad_requests(client: httpx.AsyncClient, body: bytes) -> None:
+    response = await client.post("/v1/chat/completions", content=body)
+
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_what_nobody_foresaw_is_a_500_in_openais_shape_and_counted(
+    client: httpx.AsyncClient, front: FakeFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(front, "answer", broken)
+    response = await client.post("/v1/chat/completions", json=CHAT)
+
+    assert response.status_code == 500
+    assert response.json()["error"]["type"] == "server_error"
+    assert front.counted == [("chat", 500)]
 
 
 async def test_an_unknown_model_is_404_and_names_the_one_that_is_served(client: httpx.AsyncClient) -> None:

@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
+from kvplane.controlplane import router_half
 from kvplane.controlplane.decision import Decision
 from kvplane.controlplane.errors import Overloaded, TimedOut
-from kvplane.controlplane.router_half import Answering, ReplicaGone, ReplicaUnwell, RouterHalf
+from kvplane.controlplane.router_half import Answering, EngineLost, ReplicaGone, ReplicaUnwell, RouterHalf
 from kvplane.directory import HolderId
 from kvplane.policies import RoundRobin
-from kvplane.tests.routers import Router, asked, router, words
+from kvplane.tests.routers import TRACEPARENT, Router, asked, router, words
 from kvplane.workers import Delta, Sampling, Ticket
 
 DOWN = bool(1)
@@ -37,6 +38,23 @@ async def unwell() -> AsyncGenerator[Delta, None]:
     if DOWN:
         raise ReplicaUnwell("engine dead")
     yield delta()
+
+
+async def kills() -> AsyncGenerator[Delta, None]:
+    if DOWN:
+        raise EngineLost("engine dead")
+    yield delta()
+
+
+async def dies_when_done() -> AsyncGenerator[Delta, None]:
+    yield delta()
+    yield delta("stop")
+    raise ReplicaGone("killed when all was said")
+
+
+async def stalls() -> AsyncGenerator[Delta, None]:
+    yield delta()
+    await asyncio.Event().wait()
 
 
 async def silent() -> AsyncGenerator[Delta, None]:
@@ -78,7 +96,12 @@ def half(**behaviours: Behaviour) -> tuple[RouterHalf, Fleet, Router]:
     made = router(RoundRobin(), sorted(behaviours))
     fleet = Fleet(made, **behaviours)
     written: list[Decision] = []
-    return RouterHalf(made.decider, fleet, made.sight.roster, written.append), fleet, made
+
+    def record(decision: Decision) -> str:
+        written.append(decision)
+        return TRACEPARENT
+
+    return RouterHalf(made.decider, fleet, made.sight.roster, record), fleet, made
 
 
 async def rest(answering: Answering) -> list[Delta]:
@@ -145,6 +168,32 @@ async def test_an_answer_that_breaks_off_goes_on_elsewhere_from_its_last_token()
     assert fleet.prompts == [words(1, 2), words(1, 2, 7)]
     assert fleet.limits == [4, 3]
     assert ongoing(made, "a", "b") == 0
+
+
+async def test_an_answer_that_is_whole_is_not_sent_again_when_its_replica_dies() -> None:
+    made_half, fleet, _ = half(a=dies_when_done, b=well)
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
+
+    assert [item.finish for item in await rest(answering)] == [None, "stop"]
+    assert fleet.sent == ["a"]
+
+
+async def test_an_answer_that_stalls_goes_on_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_half, "_STALL_S", 0.05)
+    made_half, fleet, _ = half(a=stalls, b=well)
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
+
+    assert len(await rest(answering)) == 3
+    assert fleet.sent == ["a", "b"]
+
+
+async def test_a_request_that_kills_two_engines_is_given_up() -> None:
+    made_half, fleet, made = half(a=kills, b=kills, c=well)
+
+    with pytest.raises(Overloaded, match="two engines"):
+        await made_half.answer(asked(words(1, 2)), SAMPLING)
+    assert fleet.sent == ["a", "b"]
+    assert made.sight.roster.live == ("b", "c")
 
 
 async def test_a_client_that_leaves_ends_the_generation() -> None:

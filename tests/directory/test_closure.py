@@ -164,15 +164,6 @@ def test_one_name_behind_two_engine_hashes_goes_with_the_last_of_them() -> None:
     assert tree.blocks == 0
 
 
-def test_what_came_and_went_between_two_drains_is_not_mentioned() -> None:
-    tree = closure()
-
-    stored(tree, [1])
-    tree.remove([1], "gpu")
-
-    assert tree.drain() == ()
-
-
 def test_a_clear_withdraws_everything_once() -> None:
     tree = closure()
     stored(tree, [1, 2])
@@ -257,3 +248,13 @@ def _usable(copies: Counter[tuple[Tier, tuple[int, ...]]]) -> dict[int, Level]:
                 found[name(path)] = level
                 break
     return found
+
+
+def test_a_block_that_left_while_a_checkpoint_had_it_is_told_as_gone() -> None:
+    tree = closure()
+    stored(tree, [1])
+    in_the_checkpoint = tree.holding()
+    tree.remove([1], "gpu")
+
+    assert levels(in_the_checkpoint) == {name([1]): Level.GPU}
+    assert levels(tree.drain()) == {name([1]): Level.NONE}

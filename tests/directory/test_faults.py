@@ -6,7 +6,7 @@ import random
 import signal
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from redis import Redis
@@ -53,7 +53,7 @@ class ChurningEngine:
         else:
             self._queue.put_nowait([Removed(tuple(reversed(hashes[depth:old])))])
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[Delta]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[Delta, None]:
         raise EngineDead("this engine only tells events")
 
     async def events(self) -> AsyncIterator[Sequence[EngineEvent]]:

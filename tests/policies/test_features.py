@@ -1,10 +1,11 @@
 """What is believed of candidates before any policy looks at them."""
 
 import math
+from random import Random
 
 import pytest
 
-from kvplane.policies import Candidate, ReplicaId, RoutedRequest
+from kvplane.policies import Candidate, PolicySettings, ReplicaId, RoutedRequest, build_policy
 from kvplane.policies.features import cached_tokens, credible, credible_request, load_tokens
 
 
@@ -54,3 +55,19 @@ def test_a_request_of_impossible_size_is_read_as_the_smallest() -> None:
 def test_no_candidates_is_an_error_that_says_so() -> None:
     with pytest.raises(ValueError, match="at least one candidate"):
         credible([])
+
+
+def test_a_silent_replica_keeps_what_it_holds_and_has_the_others_load() -> None:
+    silent = Candidate(ReplicaId("a"), gpu_tokens=960, waiting_prefill_tokens=7, ongoing=3, fresh=False)
+    heard = Candidate(ReplicaId("b"), waiting_prefill_tokens=100, running_sequences=1)
+
+    believed, _ = credible([silent, heard])
+
+    assert (believed.gpu_tokens, believed.waiting_prefill_tokens, believed.running_sequences) == (960, 100, 3)
+
+
+def test_when_all_are_silent_the_longest_prefix_still_wins() -> None:
+    silent = [Candidate(ReplicaId(name), gpu_tokens=960 * (name == "b"), fresh=False) for name in "abc"]
+    policy = build_policy(PolicySettings(), Random(0))
+
+    assert {policy.choose(RoutedRequest(1000, 16, 32), silent).replica for _ in range(50)} == {"b"}

@@ -39,9 +39,9 @@ def test_a_late_ticket_is_refused() -> None:
 
 
 def test_a_repeat_leaves_out_where_it_failed_and_verifies() -> None:
-    repeat = ticket().without("a", KEY)
+    repeat = ticket().without("a", 200.0, KEY)
 
-    verify(repeat, KEY, now_s=99.0)
+    verify(repeat, KEY, now_s=199.0)
     assert repeat.ranks == ("b",)
     assert repeat.id == "d1"
 
