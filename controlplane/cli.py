@@ -105,9 +105,13 @@ def decisions(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the report, the plot and the logs go.")] = Path(".demo"),
+    as_json: Json = False,
 ) -> None:
     """Run real conversations of two tenants under three routings, and compare them."""
-    if any(figures.errors for figures in run_demo(out).values()):
+    figures = run_demo(out, Console(stderr=as_json))
+    if as_json:
+        typer.echo((out / "report.json").read_text().rstrip())
+    if any(each.errors for each in figures.values()):
         raise SystemExit(1)
 
 

@@ -10,6 +10,8 @@ from .engine import Capacity, Delta, EngineDead, EngineEvent, EngineLoad, Engine
 from .scheduler import Generation, Scheduler, Work
 from .vllm_events import translate
 
+_STUCK_S = 120.0  # a step takes a second on a slow machine
+
 
 class Steps(Protocol):
     """Computes a step: a transformer, or a clock."""
@@ -30,6 +32,7 @@ class BatchingEngine:
         self._events: asyncio.Queue[Sequence[EngineEvent] | None] = asyncio.Queue()
         self._asked = asyncio.Event()
         self._death: BaseException | None = None
+        self._step_began: float | None = None
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[Delta, None]:
         """Continue a prompt. Raises `Unservable` at once for one that can never fit; else `EngineDead`."""
@@ -43,6 +46,8 @@ class BatchingEngine:
 
     def load(self) -> EngineLoad:
         self._check_alive()
+        if self._step_began is not None and self._clock() - self._step_began > _STUCK_S:
+            raise EngineDead(f"a step has been under way for more than {_STUCK_S:.0f} s")
         return self._scheduler.load()
 
     def capacity(self) -> Capacity:
@@ -75,7 +80,9 @@ class BatchingEngine:
         if not step:
             self._asked.clear()
             return
+        self._step_began = self._clock()
         sampled = await self._steps.compute(step)
+        self._step_began = None
         for generation, delta in self._scheduler.finish(step, sampled, self._clock()):
             self._streams[generation].put_nowait(delta)
 

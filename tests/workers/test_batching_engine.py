@@ -1,6 +1,9 @@
+"""One loop serves all: when it dies or hangs everyone is told, and nobody waits for it."""
+
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -46,9 +49,9 @@ class Broken(Held):
 
 
 @asynccontextmanager
-async def opened(steps: Steps) -> AsyncIterator[BatchingEngine]:
+async def opened(steps: Steps, clock: Callable[[], float] = time.perf_counter) -> AsyncIterator[BatchingEngine]:
     scheduler = Scheduler(BlockPool(8, 4), max_sequences=2, prefill_chunk=8, context=100, vocabulary=100, stop_ids=())
-    async with asyncio.timeout(20), running(BatchingEngine(scheduler, steps)) as engine:
+    async with asyncio.timeout(20), running(BatchingEngine(scheduler, steps, clock)) as engine:
         yield engine
 
 
@@ -58,6 +61,23 @@ def ask(tokens: range) -> EngineRequest:
 
 async def answer(engine: BatchingEngine, request: EngineRequest) -> list[Delta]:
     return [delta async for delta in engine.generate(request)]
+
+
+async def test_a_step_that_never_ends_is_an_engine_that_is_dead() -> None:
+    now, steps = [0.0], Held()
+    async with opened(steps, lambda: now[0]) as engine:
+        reader = asyncio.create_task(answer(engine, ask(range(9))))
+        await steps.began.wait()
+        now[0] = 119.0
+        busy = engine.load()
+        now[0] = 121.0
+
+        assert busy.running_sequences == 1
+        with pytest.raises(EngineDead, match="under way"):
+            engine.load()
+        steps.go.set()
+        await reader
+        assert engine.load().running_sequences == 0
 
 
 async def test_a_step_that_raises_kills_the_engine_for_everyone() -> None:
