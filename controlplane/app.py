@@ -7,7 +7,7 @@ from ..workers import Replica
 from .config import RAY, Settings
 from .ingress import Ingress
 from .registrar import Registrar
-from .seam import CLASS_PATH
+from .seam import RAYS_OWN, SEAM
 
 APP = "kvplane"
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # replicas on one host share its cores
@@ -50,9 +50,6 @@ def _replicas(args: Settings, replica: type) -> serve.Deployment:
             )
         }
     )
-    routing = (
-        {} if args.routing == RAY else {"request_router_config": RequestRouterConfig(request_router_class=CLASS_PATH)}
-    )
     return serve.deployment(
         replica,
         name="replicas",
@@ -62,8 +59,8 @@ def _replicas(args: Settings, replica: type) -> serve.Deployment:
         health_check_period_s=settings.health_period_s,
         graceful_shutdown_timeout_s=settings.drain_s,
         graceful_shutdown_wait_loop_s=0.2,
+        request_router_config=RequestRouterConfig(request_router_class=RAYS_OWN if args.routing == RAY else SEAM),
         **scaling,
-        **routing,
     )
 
 
