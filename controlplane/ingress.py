@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 _HEAR_OUT_S = 2.0
 _MEET_S = 10.0
+_READ_S = 10.0
 _IN_THREAD_CHARACTERS = 16_000  # longer prompts are tokenised off the loop, so that they delay no other stream
 
 
@@ -106,7 +107,9 @@ class Ingress:
     def ready(self) -> str | None:
         if self._capacity is None:
             return "the first replica"
-        return None
+        reading = time.monotonic() < self._met_at + _READ_S  # a directory that is down must not hold requests up
+        unread = [replica for replica in self._roster.live if self._mirror.seen(HolderId(replica)) is None]
+        return f"the page of {unread[0]}" if unread and reading else None
 
     @property
     def metrics_need_key(self) -> bool:
@@ -162,6 +165,7 @@ class Ingress:
         self._tracer = stack.enter_context(open_tracing(settings.tracing, settings.decisions_file, self._router))
         self._capacity: Capacity | None = None
         self._met = asyncio.Event()
+        self._met_at = 0.0
         pages = await stack.enter_async_context(open_pages(grant.directory_url, settings.directory))
         keyring = Keyring(grant.master)
         self._operator_key = operator_key(grant.master)
@@ -192,6 +196,7 @@ class Ingress:
             except (RayError, RayServeException) as exc:
                 log.warning("no replica has answered yet: %s", exc)
                 await asyncio.sleep(1)
+        self._met_at = time.monotonic()
         self._met.set()
 
     async def _capacity_known(self) -> Capacity:

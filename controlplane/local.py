@@ -5,6 +5,9 @@ import io
 import logging
 import os
 import socket
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +20,7 @@ from .status import URL_FILE
 from .tenants import first_keys
 
 _HOST = "127.0.0.1"
+_READY_S = 15.0
 _OBJECT_STORE_BYTES = 150 << 20  # requests are small; Ray's default takes a third of memory
 
 
@@ -38,6 +42,7 @@ class Machine:
     def serving(self, settings: Settings, application: serve.Application | None = None) -> Iterator[Serving]:
         """Deploy what the settings say, or an application built otherwise, wait until it answers; at last delete it."""
         serve.run(application or build(settings), name=APP, route_prefix="/")
+        _await_ready(f"http://{_HOST}:{self.port}/ready")
         (settings.state / URL_FILE).write_text(f"http://{_HOST}:{self.port}")
         try:
             yield Serving(f"http://{_HOST}:{self.port}/v1", first_keys(settings.tenants_file))
@@ -67,6 +72,15 @@ def machine(port: int, cpus: float, verbose: bool = False) -> Iterator[Machine]:
             if ray.is_initialized():
                 serve.shutdown()
             ray.shutdown()
+
+
+def _await_ready(url: str) -> None:
+    """Wait until a router has met the replicas and read their pages; not for ever, since requests are served anyway."""
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(url, timeout=_READY_S):  # noqa: S310
+            return
+        time.sleep(0.1)
 
 
 def free_port(wanted: int) -> int:

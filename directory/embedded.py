@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 _SLOTS = 16384
 _FORM_S = 15.0
-# Below the ports that systems hand out by themselves, so that a shard finds its own free again; above Ray's workers.
-_PORTS = range(20000, 32000)
+# Below the ports that systems hand out by themselves, so that a shard finds its own free again; between those of Ray's
+# workers and those on which Serve's replicas listen behind HAProxy.
+_PORTS = range(20000, 30000)
 
 
 class EmbeddedShards:

@@ -1,0 +1,1 @@
+"""Benchmarks of a whole application on a Ray of its own, as `kvplane bench` runs them."""
