@@ -78,7 +78,7 @@ def _await_ready(url: str) -> None:
     """Wait until a router has met the replicas and read their pages; not for ever, since requests are served anyway."""
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(url, timeout=_READY_S):  # noqa: S310
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(url, timeout=_READY_S):
             return
         time.sleep(0.1)
 
