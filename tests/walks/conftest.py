@@ -14,7 +14,7 @@ def ray_machine() -> Iterator[Machine]:
         yield here
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     engine = {"model": "tiny", "blocks": 256, "max_context": 4096}
     replicas = {"count": 3, "health_period_s": 1}
