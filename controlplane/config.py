@@ -26,6 +26,10 @@ class RouterSettings(BaseModel):
     count: int = Field(default=1, ge=1, description="router processes; each decides on its own mirror")
     request_timeout_s: float = Field(default=300, gt=0, description="longest wait for a first token")
     max_queued_requests: int = Field(default=1000, ge=1, description="requests that wait for a replica before 503s")
+    default_temperature: float = Field(
+        default=0.2, ge=0, le=2, description="where a client sets none; at OpenAI's own 1 a small model rambles"
+    )
+    default_top_p: float = Field(default=0.9, gt=0, le=1, description="where a client sets none")
     metrics_need_key: bool = Field(default=False, description="/metrics only with the operator's key; see docs")
     default_max_tokens: int = Field(default=512, ge=1, description="output tokens where a client sets no limit")
 

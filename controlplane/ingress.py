@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from ..directory import Domain, HolderId, Holdings, Keyring, Mirror, Overlay, open_pages
 from ..directory.wire import Served
 from ..policies import PolicySettings, build_policy
-from ..workers import Capacity, Lifetime, prepare_model
+from ..workers import Capacity, Lifetime, Sampling, prepare_model
 from .answer import Piece, pieces
 from .config import Settings
 from .decide import Asked, Decider
@@ -94,10 +94,10 @@ class Ingress:
         arrived = time.perf_counter()
         capacity = await self._capacity_known()
         words = await self._words(asking, capacity)
-        draw = sampling(
-            asking, self._tokens.stop_token_ids, _room(words, capacity), self._settings.router.default_max_tokens
-        )
-        deadline_s = time.time() + self._settings.router.request_timeout_s
+        limits = self._settings.router
+        default = Sampling(limits.default_max_tokens, limits.default_temperature, limits.default_top_p)
+        draw = sampling(asking, self._tokens.stop_token_ids, _room(words, capacity), default)
+        deadline_s = time.time() + limits.request_timeout_s
         asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s)
         answering = await self._half.answer(asked, draw)
         self._metrics.ttft.observe(time.perf_counter() - arrived)

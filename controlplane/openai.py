@@ -179,13 +179,12 @@ def parse_completion(body: bytes) -> Completion:
     return completion
 
 
-def sampling(asking: Asking, stop_token_ids: Sequence[int], room: int, default: int) -> Sampling:
-    """How to draw, within the `room` tokens that the context leaves."""
-    wanted = asking.wanted_tokens or default
+def sampling(asking: Asking, stop_token_ids: Sequence[int], room: int, default: Sampling) -> Sampling:
+    """How to draw, within the `room` tokens that the context leaves; `default` where the client says nothing."""
     return Sampling(
-        max_tokens=min(wanted, room),
-        temperature=1.0 if asking.temperature is None else asking.temperature,
-        top_p=1.0 if asking.top_p is None else asking.top_p,
+        max_tokens=min(asking.wanted_tokens or default.max_tokens, room),
+        temperature=default.temperature if asking.temperature is None else asking.temperature,
+        top_p=default.top_p if asking.top_p is None else asking.top_p,
         seed=asking.seed,
         stop_token_ids=tuple(stop_token_ids),
     )

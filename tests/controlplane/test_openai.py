@@ -6,6 +6,7 @@ import pytest
 
 from kvplane.controlplane.errors import BadRequest
 from kvplane.controlplane.openai import Shape, Usage, parse_chat, parse_completion, sampling
+from kvplane.workers import Sampling
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -73,10 +74,14 @@ def test_a_completion_refuses_what_it_cannot_do(fields: dict[str, object]) -> No
 def test_the_newer_limit_of_a_chat_wins_and_the_context_bounds_both() -> None:
     parsed = parse_chat(chat(max_tokens=5, max_completion_tokens=9, temperature=0))
 
-    assert sampling(parsed, (2,), room=100, default=50).max_tokens == 9
-    assert sampling(parsed, (2,), room=7, default=50).max_tokens == 7
-    assert sampling(parse_chat(chat()), (2,), room=100, default=50).max_tokens == 50
-    assert sampling(parsed, (2,), room=7, default=50).temperature == 0
+    default = Sampling(max_tokens=50, temperature=0.2, top_p=0.9)
+
+    assert sampling(parsed, (2,), 100, default).max_tokens == 9
+    assert sampling(parsed, (2,), 7, default).max_tokens == 7
+    assert sampling(parse_chat(chat()), (2,), 100, default).max_tokens == 50
+    assert sampling(parsed, (2,), 7, default).temperature == 0
+    assert sampling(parse_chat(chat()), (2,), 7, default).temperature == 0.2
+    assert sampling(parse_chat(chat(top_p=1)), (2,), 7, default).top_p == 1
 
 
 def test_a_stream_names_the_role_once_and_ends_with_usage() -> None:
