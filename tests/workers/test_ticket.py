@@ -18,6 +18,7 @@ def test_a_signed_ticket_verifies_after_crossing_a_process() -> None:
     crossed = pickle.loads(pickle.dumps(ticket()))  # noqa: S301  # as Serve sends it
 
     verify(crossed, KEY, now_s=99.0)
+    assert crossed == ticket()
 
 
 @pytest.mark.parametrize("field, value", [("salt", "other"), ("ranks", ("b",)), ("deadline_s", 1e9), ("number", 8)])

@@ -38,7 +38,7 @@ def test_what_a_killed_writer_left_is_written_anew(tmp_path: Path) -> None:
     folder.rename(tmp_path / f"{folder.name}.partial")
     (tmp_path / f"{folder.name}.partial" / "weights.f32").write_bytes(b"half")
 
-    map_weights(prepare("tiny", tmp_path), read_config(folder))
+    assert map_weights(prepare("tiny", tmp_path), read_config(folder))
 
 
 def test_a_prepared_folder_is_taken_as_it_is(tmp_path: Path) -> None:
