@@ -9,7 +9,7 @@ from typing import TypeVar
 from kvplane.controlplane.decisions import DecisionRow, Decisions
 
 T = TypeVar("T")
-_PATIENCE_S = 20
+_PATIENCE_S = 60
 
 
 def rows_once(store: Path, wanted: Callable[[list[DecisionRow]], bool]) -> list[DecisionRow]:
