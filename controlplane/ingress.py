@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,18 +25,19 @@ from .answer import Piece, pieces
 from .config import Settings
 from .decide import Asked, Decider
 from .decision import Decision
-from .errors import BadRequest, Overloaded
+from .errors import Overloaded
 from .handle_wire import HandleWire
 from .http import build_http
 from .metrics import Metrics, RouterState
 from .openai import Chat, Completion, sampling
 from .operator import operator_key
+from .prompt import room, words_of
 from .registrar import RouterGrant
 from .roster import roster_of
 from .router_half import RouterHalf
 from .sight import Sight
 from .tenants import parse_tenants
-from .tokens import Tokens, load_tokens
+from .tokens import load_tokens
 from .tracing import open_tracing
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 _HEAR_OUT_S = 2.0
 _MEET_S = 10.0
 _READ_S = 10.0
-_IN_THREAD_CHARACTERS = 16_000  # longer prompts are tokenised off the loop, so that they delay no other stream
 
 
 class RouterStatus(msgspec.Struct, frozen=True):
@@ -93,10 +92,10 @@ class Ingress:
         """Tokenise, decide, bring to the first token. Raises `ApiError`."""
         arrived = time.perf_counter()
         capacity = await self._capacity_known()
-        words = await self._words(asking, capacity)
+        words = await words_of(asking, self._tokens, capacity)
         limits = self._settings.router
         default = Sampling(limits.default_max_tokens, limits.default_temperature, limits.default_top_p)
-        draw = sampling(asking, self._tokens.stop_token_ids, _room(words, capacity), default)
+        draw = sampling(asking, self._tokens.stop_token_ids, room(words, capacity), default)
         deadline_s = time.time() + limits.request_timeout_s
         asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s)
         answering = await self._half.answer(asked, draw)
@@ -208,16 +207,6 @@ class Ingress:
         assert self._capacity is not None, "the replicas have been met"
         return self._capacity
 
-    async def _words(self, asking: Chat | Completion, capacity: Capacity) -> bytes:
-        work = partial(_words, self._tokens, asking)
-        most = capacity.max_prompt_tokens * self._tokens.longest_token
-        if asking.characters > most:
-            raise BadRequest(
-                f"the prompt has {asking.characters} characters; no more than {most} can fit this model; shorten it",
-                code="context_length_exceeded",
-            )
-        return await asyncio.to_thread(work) if asking.characters > _IN_THREAD_CHARACTERS else work()
-
     async def _counted(self, text: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
         last = None
         try:
@@ -274,25 +263,3 @@ async def _told(deployment: DeploymentHandle) -> list[object]:
     except (RayError, RayServeException) as exc:
         return [{"error": str(exc).splitlines()[0]}]
     return [msgspec.to_builtins(answer) for answer in answers]
-
-
-def _words(tokens: Tokens, asking: Chat | Completion) -> bytes:
-    if isinstance(asking, Chat):
-        return tokens.chat([message.plain() for message in asking.messages])
-    prompt = asking.single_prompt
-    return tokens.text(prompt) if isinstance(prompt, str) else tokens.ids(prompt)
-
-
-def _room(words: bytes, capacity: Capacity) -> int:
-    """Tokens left for the answer. Raises `BadRequest` that says by how much a prompt is too long."""
-    prompt_tokens = len(words) // 4
-    if prompt_tokens == 0:
-        raise BadRequest("the prompt is empty; at least one token is needed", param="prompt")
-    over = prompt_tokens - capacity.max_prompt_tokens
-    if over > 0:
-        raise BadRequest(
-            f"the prompt has {prompt_tokens} tokens, {over} more than the {capacity.max_prompt_tokens} that fit; "
-            "shorten it",
-            code="context_length_exceeded",
-        )
-    return capacity.max_prompt_tokens + 1 - prompt_tokens
