@@ -120,7 +120,7 @@ class Closure:
             if parent.name is None or block.key is None:
                 continue
             chain = self._chain(parent, block.key)
-            block.name, block.chain = chain.extend(block.words), chain
+            (block.name,), block.chain = chain.extend(block.words, len(block.words) // WORD_BYTES), chain
             self._relevel(block)
             waiting.extend(block.children.values())
 

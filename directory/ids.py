@@ -9,6 +9,8 @@ from .errors import BadHolder
 HolderId = NewType("HolderId", str)  # a replica's data-parallel rank, or a store; becomes part of a Redis key
 DomainTag = NewType("DomainTag", str)  # sixteen hex digits that tell domains apart and reveal neither tenant nor key
 
+TAG_DIGITS = 16
+
 _HOLDER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 

@@ -7,10 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from .digest import DIGEST_BYTES
 from .errors import BadMessage
-from .ids import HolderId
+from .ids import TAG_DIGITS, HolderId
+from .keys import NAME_BITS
 
-VERSION = 1
+VERSION = 2
 MAX_BODY_BYTES = 64 << 20  # a checkpoint of 8M names
 _MAC_BYTES = 16
 
@@ -33,8 +35,8 @@ class Changes(msgspec.Struct, array_like=True, frozen=True):
 
     tag: str
     level: int
-    names: bytes  # little-endian uint64, packed
-    resume: bool = False  # reserved: depths at which a hybrid model's sliding windows are held too
+    names: bytes  # little-endian uint64, packed, each below 2 ** 60 and once
+    resume: int | None = None  # hybrid models: the level at which the sliding windows stand too, 0: nowhere
 
 
 class Served(msgspec.Struct, array_like=True, frozen=True):
@@ -64,6 +66,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, tag="b"):
     load: Load
     changes: tuple[Changes, ...] = ()
     served: tuple[Served, ...] = ()
+    digest: bytes = b""  # of the whole holding after this batch (`digest.py`); empty: not told
     version: int = VERSION
 
 
@@ -75,6 +78,7 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True, tag="c"):
     seq: int
     load: Load
     changes: tuple[Changes, ...] = ()
+    digest: bytes = b""
     version: int = VERSION
 
 
@@ -125,8 +129,10 @@ def _check(message: Message, sealed: Sealed) -> None:
         raise BadMessage(f"{sealed.holder}: schema version {message.version}; this build reads {VERSION}")
     if (message.holder, message.epoch, message.seq) != (sealed.holder, sealed.epoch, sealed.seq):
         raise BadMessage(f"{sealed.holder}: filed under another holder, epoch or seq than it was signed for")
-    if any(len(change.names) % 8 or not 0 <= change.level <= 3 for change in message.changes):
-        raise BadMessage(f"{sealed.holder}: names are whole uint64s at a level of 0 to 3")
+    for change in message.changes:
+        _check_change(change, sealed.holder)
+    if len(message.digest) not in (0, DIGEST_BYTES):
+        raise BadMessage(f"{sealed.holder}: a digest has {DIGEST_BYTES} bytes; got {len(message.digest)}")
     load = message.load
     counts: Iterable[int] = (
         load.waiting_prefill_tokens,
@@ -137,6 +143,24 @@ def _check(message: Message, sealed: Sealed) -> None:
     )
     if any(not 0 <= count < 1 << 48 for count in counts):
         raise BadMessage(f"{sealed.holder}: a load counts tokens, sequences and blocks; got {load}")
+    for served in message.served if isinstance(message, Batch) else ():
+        _check_served(served, sealed.holder)
+
+
+def _check_change(change: Changes, holder: HolderId) -> None:
+    if len(change.names) % 8 or not 0 <= change.level <= 3 or (change.resume or 0) not in range(4):
+        raise BadMessage(f"{holder}: names are whole uint64s at a level of 0 to 3")
+    if len(change.tag) != TAG_DIGITS:
+        raise BadMessage(f"{holder}: a domain tag has {TAG_DIGITS} digits; got {change.tag[:40]!r}")
+    if change.names and max(names_of(change)) >> NAME_BITS:
+        raise BadMessage(f"{holder}: a name has {NAME_BITS} bits")
+
+
+def _check_served(served: Served, holder: HolderId) -> None:
+    counts = (served.prompt_tokens, served.cached_tokens, served.output_tokens)
+    times_ms = (served.queue_ms, served.prefill_ms, served.total_ms)
+    if any(not 0 <= count < 1 << 48 for count in counts) or any(not 0 <= time_ms < 1e12 for time_ms in times_ms):
+        raise BadMessage(f"{holder}: an outcome counts tokens and milliseconds; got {served}")
 
 
 def _mac(body: bytes, key: bytes) -> bytes:

@@ -177,7 +177,7 @@ def bad_batches(key: DomainKey) -> dict[str, Sealed]:
     }
 
 
-@pytest.mark.parametrize("kind", bad_batches(DomainKey(b"", 0, "0" * 16)))  # type: ignore[arg-type]
+@pytest.mark.parametrize("kind", bad_batches(DomainKey(bytes(32), 0, "0" * 16)))  # type: ignore[arg-type]
 async def test_what_cannot_be_trusted_changes_nothing_and_is_counted(key: DomainKey, until: Until, kind: str) -> None:
     bad = bad_batches(key)[kind]
     page = [whole(ONE, 0, depths(key, 1), epoch=2), batch(ONE, 1, epoch=2), bad, batch(ONE, 2, depths(key, 3), epoch=2)]

@@ -1,5 +1,7 @@
 """What crosses Redis is believed only if its holder signed it, for this holder, epoch and seq."""
 
+from array import array
+
 import msgspec
 import pytest
 
@@ -19,7 +21,9 @@ from kvplane.directory import (
 
 KEY = b"k" * 32
 SERVED = Served("d-1", "router-a", "stop", 100, 64, 5, 1.5, 2.5, 40.0)
-BATCH = Batch("r-0", 3, 7, Load(1, 2, 3, 4, 5, {"router-a": 6}), (Changes("ab" * 8, 1, b"12345678"),), (SERVED,))
+NAMES = array("Q", [1, (1 << 60) - 1]).tobytes()
+CHANGES = (Changes("ab" * 8, 1, NAMES), Changes("ab" * 8, 2, NAMES, resume=0))
+BATCH = Batch("r-0", 3, 7, Load(1, 2, 3, 4, 5, {"router-a": 6}), CHANGES, (SERVED,), b"d" * 48)
 
 
 @pytest.mark.parametrize("message", [BATCH, Checkpoint("r-0", 3, 7, Load(), BATCH.changes)])
@@ -50,10 +54,17 @@ def test_no_flipped_bit_is_accepted() -> None:
 @pytest.mark.parametrize(
     "message, match",
     [
-        (msgspec.structs.replace(BATCH, version=2), "schema version 2"),
-        (msgspec.structs.replace(BATCH, changes=(Changes("t", 1, b"123"),)), "whole uint64s"),
-        (msgspec.structs.replace(BATCH, changes=(Changes("t", 4, b""),)), "level of 0 to 3"),
+        (msgspec.structs.replace(BATCH, version=1), "schema version 1"),
+        (msgspec.structs.replace(BATCH, changes=(Changes("ab" * 8, 1, b"123"),)), "whole uint64s"),
+        (msgspec.structs.replace(BATCH, changes=(Changes("ab" * 8, 4, b""),)), "level of 0 to 3"),
+        (msgspec.structs.replace(BATCH, changes=(Changes("ab" * 8, 1, b"", resume=4),)), "level of 0 to 3"),
+        (msgspec.structs.replace(BATCH, changes=(Changes("t", 1, b""),)), "a domain tag has 16 digits"),
+        (msgspec.structs.replace(BATCH, changes=(Changes("ab" * 8, 1, b"\xff" * 8),)), "a name has 60 bits"),
+        (msgspec.structs.replace(BATCH, digest=b"short"), "a digest has 48 bytes"),
         (msgspec.structs.replace(BATCH, load=Load(waiting_prefill_tokens=-1)), "a load counts"),
+        (msgspec.structs.replace(BATCH, served=(msgspec.structs.replace(SERVED, queue_ms=float("nan")),)), "outcome"),
+        (msgspec.structs.replace(BATCH, served=(msgspec.structs.replace(SERVED, total_ms=float("inf")),)), "outcome"),
+        (msgspec.structs.replace(BATCH, served=(msgspec.structs.replace(SERVED, cached_tokens=-1),)), "outcome"),
     ],
 )
 def test_a_signed_message_out_of_bounds_is_rejected(message: Batch, match: str) -> None:

@@ -93,7 +93,7 @@ class Ledger:
 
     def _name(self, path: Sequence[BlockHash]) -> int:
         chain = Chain(key_of(self.salts[path[0]] or ""))
-        return [chain.extend(self.words[block]) for block in path][-1]
+        return [chain.extend(self.words[block], BLOCK)[0] for block in path][-1]
 
 
 @pytest.mark.parametrize("name", ["vllm_events.bin", "vllm_events_offload.bin"])
