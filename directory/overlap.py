@@ -1,9 +1,14 @@
 """The answer to a look-up: who can reuse how much of one prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from .ids import LEVELS, HolderId, Level
+from .masks import ALL, WIDTH, every
+
+_FEW = 12  # bits that are found faster one by one
+_DIGITS = bytes(digit & 1 for digit in range(256))  # b"0" and b"1" to the numbers they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +21,63 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Runs of (blocks, holders), deepest first, per level. A holder in no run of a level can reuse nothing there."""
+    """Each depth at which somebody's extent ends, deepest first, with the bits (`masks.py`) that end there.
 
-    runs: Mapping[Level, Sequence[Run]]
+    Bits are turned into holders only for who asks. Whoever is in none of them can reuse at most `bound` blocks,
+    which is 0 where the answer is exact for all.
+    """
+
+    ends: Sequence[tuple[int, int]]
+    slots: Sequence[HolderId | None]  # who has slot number 0, 1, ...
+    bound: int = 0
+
+    @property
+    def runs(self) -> Mapping[Level, Sequence[Run]]:
+        """Runs of (blocks, holders), deepest first, per level; who is in none of a level can reuse nothing there."""
+        runs: dict[Level, list[Run]] = {level: [] for level in LEVELS}
+        for blocks, bits in self.ends:
+            for level in LEVELS:
+                holders = frozenset(self._at(level, bits))
+                if holders:
+                    runs[level].append(Run(blocks, holders))
+        return runs
 
     def extents(self, holder: HolderId) -> tuple[int, int, int]:
         """Leading blocks a holder has in gpu, in gpu or cpu, in any tier; each at least the one before."""
-        gpu, cpu, disk = (self._extent(holder, level) for level in LEVELS)
-        return gpu, cpu, disk
+        return self.table().get(holder, (0, 0, 0))
 
-    def _extent(self, holder: HolderId, level: Level) -> int:
-        return next((run.blocks for run in self.runs.get(level, ()) if holder in run.holders), 0)
+    def table(self) -> dict[HolderId, tuple[int, int, int]]:
+        """The extents of every holder that can reuse anything, as far as they are exact."""
+        found: dict[HolderId, tuple[int, int, int]] = {}
+        parts: dict[Level, dict[HolderId, int]] = {level: {} for level in LEVELS}
+        first = every(Level.GPU, len(self.slots))
+        for blocks, bits in self.ends:
+            alike = bits & bits >> 1 & bits >> 2 & first  # all levels of a holder end at one depth: nothing but gpu
+            found.update(dict.fromkeys(self._named(alike), (blocks, blocks, blocks)))
+            rest = bits & ~(alike * ALL)
+            if rest:
+                for level in LEVELS:
+                    parts[level].update(dict.fromkeys(self._at(level, rest), blocks))
+        gpu, cpu, disk = (parts[level] for level in LEVELS)
+        found.update((holder, (gpu.get(holder, 0), cpu.get(holder, 0), blocks)) for holder, blocks in disk.items())
+        return found
+
+    def _at(self, level: Level, bits: int) -> Iterator[HolderId]:
+        return self._named((bits & every(level, len(self.slots))) >> level - 1)
+
+    def _named(self, firsts: int) -> Iterator[HolderId]:
+        """Whose slots have their first bit set."""
+        slots = self.slots
+        if firsts.bit_count() <= _FEW:
+            while firsts:
+                lowest = firsts & -firsts
+                holder = slots[lowest.bit_length() // WIDTH]
+                if holder is not None:
+                    yield holder
+                firsts ^= lowest
+        else:
+            digits = format(firsts, "b")[::-WIDTH].encode().translate(_DIGITS)
+            yield from filter(None, compress(slots, digits))
 
 
-NO_OVERLAP = Overlap(runs={})
+NO_OVERLAP = Overlap((), ())

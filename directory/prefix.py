@@ -36,8 +36,12 @@ class Prefix:
     @property
     def start(self) -> "Mark":
         """Where hashing begins."""
-        key = self.segment(1).key
-        return Mark(self, 0, key, xxhash.xxh3_128(seed=key.seed))
+        return self.begin(self.segment(1))
+
+    def begin(self, segment: Segment) -> "Mark":
+        """Where hashing begins for the names of one segment."""
+        state = xxhash.xxh3_128(seed=segment.key.seed)
+        return Mark(self, segment, memoryview(self.words), self.block_tokens * WORD_BYTES, 0, state)
 
     def name(self, depth: int) -> int:
         """The name of the first `depth` blocks, 1 to `blocks`; costs one pass over their words."""
@@ -56,49 +60,48 @@ class Prefix:
 class Mark:
     """How far a prompt is hashed. Going ahead costs a copied state and the words in between, none of them twice."""
 
-    __slots__ = ("_prefix", "_state", "depth", "key")
+    __slots__ = ("_block_bytes", "_prefix", "_state", "_words", "depth", "segment")
 
-    def __init__(self, prefix: Prefix, depth: int, key: DomainKey, state: xxhash.xxh3_128) -> None:
+    def __init__(
+        self,
+        prefix: Prefix,
+        segment: Segment,
+        words: memoryview,
+        block_bytes: int,
+        depth: int,
+        state: xxhash.xxh3_128,
+    ) -> None:
         self._prefix = prefix
-        self._state = state
+        self.segment = segment
+        self._words = words
+        self._block_bytes = block_bytes
         self.depth = depth
-        self.key = key
+        self._state = state
 
     @property
     def name(self) -> int:
         """The name of the blocks up to here."""
-        return self.key.name(self._state.digest())
+        return self.segment.key.name(self._state.digest())
 
     def ahead(self, depth: int) -> "Mark":
         """The mark at a greater depth."""
-        segments = self._prefix.segments
-        key = segments[0].key if depth <= segments[0].until_block else self._prefix.segment(depth).key
-        return self._under(key, depth)
+        prefix, segment, words, size = self._prefix, self.segment, self._words, self._block_bytes
+        if depth > segment.until_block:  # the fingerprints of another domain begin with another seed
+            return prefix.begin(prefix.segment(depth)).ahead(depth)
+        state = self._state.copy()
+        state.update(words[self.depth * size : depth * size])
+        return Mark(prefix, segment, words, size, depth, state)  # type: ignore[arg-type]  # copy()'s stub
 
     def names(self, until: int) -> list[int]:
         """The names of every depth behind this one, up to and including `until`; cheaper than one at a time."""
-        found: list[int] = []
-        mark = self
-        while mark.depth < until:
-            segment = self._prefix.segment(mark.depth + 1)
-            mark = mark._under(segment.key, mark.depth)
-            last = min(until, segment.until_block)
-            words = self._words(mark.depth, last)
-            found += mark.key.names(fingerprints(mark._state, words, self._prefix.block_tokens))
-            mark.depth = last
-        return found
-
-    def _under(self, key: DomainKey, depth: int) -> "Mark":
-        if key is self.key:
-            state, begin = self._state.copy(), self.depth
-        else:  # the fingerprints of another domain begin with another seed
-            state, begin = xxhash.xxh3_128(seed=key.seed), 0
-        state.update(self._words(begin, depth))
-        return Mark(self._prefix, depth, key, state)  # type: ignore[arg-type]  # the stub of copy() says too little
-
-    def _words(self, begin: int, end: int) -> memoryview:
-        size = self._prefix.block_tokens * WORD_BYTES
-        return memoryview(self._prefix.words)[begin * size : end * size]
+        segment, size = self._prefix.segment(self.depth + 1), self._block_bytes
+        if segment is self.segment:
+            state = self._state.copy()
+        else:
+            state = xxhash.xxh3_128(self._words[: self.depth * size], seed=segment.key.seed)
+        last = min(until, segment.until_block)
+        found = segment.key.names(fingerprints(state, self._words[self.depth * size : last * size], size))
+        return found if last == until else found + self.ahead(last).names(until)
 
 
 class Chain:
@@ -112,13 +115,13 @@ class Chain:
 
     def extend(self, words: bytes, block_tokens: int) -> list[int]:
         """Add whole blocks; return the name of the prefix that ends with each."""
-        return self.key.names(fingerprints(self._state, words, block_tokens))
+        return self.key.names(fingerprints(self._state, words, block_tokens * WORD_BYTES))
 
 
-def fingerprints(state: xxhash.xxh3_128, words: bytes | memoryview, block_tokens: int) -> bytes:
+def fingerprints(state: xxhash.xxh3_128, words: bytes | memoryview, block_bytes: int) -> bytes:
     """Hash on, block by block: the 128 bits at the end of each, behind one another. `state` is moved along."""
     update, digest, found = state.update, state.digest, []
-    for (block,) in struct.iter_unpack(f"{block_tokens * WORD_BYTES}s", words):
+    for (block,) in struct.iter_unpack(f"{block_bytes}s", words):
         update(block)
         found.append(digest())
     return b"".join(found)

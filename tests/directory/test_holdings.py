@@ -4,7 +4,6 @@ import random
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -24,24 +23,13 @@ from kvplane.directory import (
 ONE, TWO = holder_id("one"), holder_id("two")
 
 
-@dataclass(frozen=True)
-class CountingPrefix(Prefix):
-    """A prefix that notes which of its names were asked for."""
-
-    asked: list[int] = field(default_factory=list)
-
-    def name(self, depth: int) -> int:
-        self.asked.append(depth)
-        return Prefix.name(self, depth)
-
-
-def prompt(key: DomainKey, blocks: int, first: int = 0) -> CountingPrefix:
+def prompt(key: DomainKey, blocks: int, first: int = 0) -> Prefix:
     words = struct.pack(f"<{4 * blocks + 1}I", *range(first, first + 4 * blocks + 1))
-    return CountingPrefix(words, 4, [Segment(key, 1 << 30)])
+    return Prefix(words, 4, [Segment(key, 1 << 30)])
 
 
 def changes(prefix: Prefix, depths: Sequence[int], level: Level) -> Changes:
-    names = array("Q", [Prefix.name(prefix, depth) for depth in depths])
+    names = array("Q", [prefix.name(depth) for depth in depths])
     return Changes(prefix.segments[0].key.tag, level, names.tobytes())
 
 
@@ -99,32 +87,91 @@ def test_replacing_leaves_nothing_of_before_and_nothing_of_others_changes(key: D
     assert table.blocks(ONE) == 3
 
 
-def test_the_forgotten_leave_no_entry_behind(key: DomainKey) -> None:
+def test_what_the_forgotten_leave_is_freed_in_small_steps(key: DomainKey) -> None:
+    table, prefix = Holdings(), prompt(key, 100)
+    table.apply(ONE, [changes(prefix, range(1, 101), Level.GPU)])
+    table.apply(TWO, [changes(prefix, range(1, 51), Level.GPU)])
+
+    table.forget(ONE)
+    gone = table.find(prefix).table()
+    steps = [table.sweep(10) for _ in range(11)]
+    table.apply(holder_id("three"), [changes(prefix, [1], Level.GPU)])
+
+    assert gone == {TWO: (50, 50, 50)}
+    assert steps == [True] * 10 + [False]
+    assert sum(table.tally().values()) == 51
+    assert table.find(prefix).table() == {TWO: (50, 50, 50), "three": (1, 1, 1)}
+
+
+def test_a_name_that_is_written_during_a_sweep_is_kept(key: DomainKey) -> None:
+    table, prefix = Holdings(), prompt(key, 100)
+    table.apply(ONE, [changes(prefix, range(1, 101), Level.GPU)])
+    table.forget(ONE)
+
+    table.sweep(30)
+    table.apply(TWO, [changes(prefix, range(1, 61), Level.GPU)])
+    table.apply(TWO, [changes(prefix, range(21, 61), Level.NONE)])
+    while table.sweep(30):
+        pass
+
+    assert table.find(prefix).table() == {TWO: (20, 20, 20)}
+    assert table.tally() == {(TWO, key.tag, Level.GPU): 20}
+
+
+def test_slots_do_not_pile_up_where_nobody_sweeps(key: DomainKey) -> None:
     table, prefix = Holdings(), prompt(key, 8)
-    names = [holder_id(f"r{number}") for number in range(9)]
-    for holder in names:
-        table.apply(holder, [changes(prefix, range(1, 9), Level.GPU)])
 
-    for holder in names:
-        table.forget(holder)
-        assert table.find(prefix).extents(holder) == (0, 0, 0)
-    for _ in range(9):
-        table.replace(ONE, [changes(prefix, [1], Level.GPU)])
+    for number in range(1000):
+        table.apply(holder_id(f"r{number}"), [changes(prefix, range(1, 9), Level.GPU)])
+        table.forget(holder_id(f"r{number}"))
+    table.apply(ONE, [changes(prefix, [1], Level.GPU)])
 
-    assert table.holders() == {ONE}
-    assert len(table._table) <= 8
+    assert len(table.find(prefix).slots) < 100
 
 
-def test_a_look_up_asks_for_about_log_depth_names_for_each_distinct_extent(key: DomainKey) -> None:
-    table, prefix = Holdings(), prompt(key, 1024)
-    for number in range(100):
-        table.apply(holder_id(f"r{number}"), [changes(prefix, range(1, 701 if number % 2 else 301), Level.GPU)])
+def test_a_draft_is_seen_once_it_is_installed_and_never_if_discarded(key: DomainKey) -> None:
+    table, old, fresh = Holdings(), prompt(key, 8), prompt(key, 8, first=1000)
+    table.apply(ONE, [changes(old, range(1, 9), Level.GPU)])
 
-    found = table.find(prefix)
+    lost, draft = table.draft(), table.draft()
+    lost.apply([changes(fresh, range(1, 9), Level.GPU)])
+    table.discard(lost)
+    for depth in range(1, 9):
+        draft.apply([changes(fresh, [depth], Level.GPU)])
+        assert (table.find(old).extents(ONE), table.find(fresh).table()) == ((8, 8, 8), {})
+    table.install(ONE, draft)
+    table.discard(draft)
+    while table.sweep(100):
+        pass
 
-    assert found.extents(holder_id("r1")) == (700, 700, 700)
-    assert found.extents(holder_id("r0")) == (300, 300, 300)
-    assert len(prefix.asked) <= 2 * 10 + 1
+    assert (table.find(old).table(), table.find(fresh).table()) == ({}, {ONE: (8, 8, 8)})
+    assert table.tally() == {(ONE, key.tag, Level.GPU): 8}
+
+
+def test_its_digest_is_of_what_stands_in_the_table_however_it_came_there(key: DomainKey) -> None:
+    step, whole, prefix = Holdings(), Holdings(), prompt(key, 40)
+    step.apply(TWO, [changes(prefix, range(1, 41), Level.GPU)])
+    step.apply(ONE, [changes(prefix, range(1, 31), Level.GPU), changes(prefix, [5, 5, 5], Level.GPU)])
+    step.apply(ONE, [changes(prefix, range(11, 41), Level.CPU), changes(prefix, range(36, 41), Level.NONE)])
+    step.apply(ONE, [changes(prefix, range(30, 34), Level.DISK)])
+
+    final = {Level.GPU: [*range(1, 11)], Level.CPU: [*range(11, 30), 34, 35], Level.DISK: [*range(30, 34)]}
+    whole.replace(ONE, [changes(prefix, depths, level) for level, depths in final.items()])
+
+    assert step.digest(ONE) == step.recount(ONE) == whole.digest(ONE)
+    assert step.digest(TWO) == step.recount(TWO) != step.digest(ONE)
+    assert step.counts(ONE) == {level: len(depths) for level, depths in final.items()}
+    assert step.tally()[ONE, key.tag, Level.CPU] == 21
+    assert step.digest(holder_id("nobody")) == step.recount(holder_id("nobody")) == bytes(48)
+
+
+def test_a_domain_that_nobody_holds_leaves_no_table(key: DomainKey) -> None:
+    table, prefix = Holdings(), prompt(key, 8)
+    table.apply(ONE, [changes(prefix, range(1, 9), Level.GPU)])
+
+    table.apply(ONE, [changes(prefix, range(1, 9), Level.NONE)])
+
+    assert table.bytes == 0
 
 
 def test_a_page_that_is_not_closed_gets_an_answer_within_what_it_claims(key: DomainKey) -> None:
@@ -158,16 +205,24 @@ def test_it_answers_what_a_naive_oracle_answers(key: DomainKey, seed: int) -> No
                 oracle.pop(holder, None)
             case 1:
                 table.replace(holder, _spoken(prefix, closed))
-                oracle[holder] = {Prefix.name(prefix, depth): level for depth, level in closed.items() if level}
+                oracle[holder] = {prefix.name(depth): level for depth, level in closed.items() if level}
             case _:
                 # Only whole trees are closed under prefixes, so a holder keeps to one of the two prompts.
                 table.replace(holder, [])
                 table.apply(holder, _spoken(prefix, closed))
-                oracle[holder] = {Prefix.name(prefix, depth): level for depth, level in closed.items() if level}
+                oracle[holder] = {prefix.name(depth): level for depth, level in closed.items() if level}
         asked = chance.choice(prompts)
         found = table.find(asked)
 
-        assert {holder: found.extents(holder) for holder in oracle} == _extents(oracle, asked)
+        k = chance.randrange(1, 5)
+        best = table.find(asked, k)
+        extents = _extents(oracle, asked)
+
+        assert {holder: found.extents(holder) for holder in oracle} == extents
+        assert best.table().items() <= extents.items()
+        assert len(best.table()) >= min(k, sum(disk > 0 for _, _, disk in extents.values()))
+        assert all(disk <= best.bound for held, (_, _, disk) in extents.items() if held not in best.table())
+        assert {held: table.digest(held) for held in oracle} == {held: table.recount(held) for held in oracle}
         assert {holder: table.blocks(holder) for holder in oracle} == {held: len(oracle[held]) for held in oracle}
         assert table.holders() == oracle.keys()
 
@@ -194,7 +249,7 @@ def _extents(oracle: Mapping[HolderId, Mapping[int, Level]], prefix: Prefix) -> 
         extents = []
         for level in LEVELS:
             depth = 0
-            while depth < prefix.blocks and 1 <= held.get(Prefix.name(prefix, depth + 1), Level.NONE) <= level:
+            while depth < prefix.blocks and 1 <= held.get(prefix.name(depth + 1), Level.NONE) <= level:
                 depth += 1
             extents.append(depth)
         found[holder] = (extents[0], extents[1], extents[2])
