@@ -122,7 +122,9 @@ class Holdings:
     def recount(self, holder: HolderId) -> bytes:
         """The same digest from what stands in the tables; a full pass."""
         digest, slot = Digest(), self._slots.get(holder)
-        for table in self._tables.values() if slot is not None else ():
+        if slot is None:
+            return bytes(digest)
+        for table in self._tables.values():
             names: dict[Level, array[int]] = {level: array("Q") for level in Level}
             for name, mask in table.items():
                 names[slot.level(mask)].append(name)

@@ -3,12 +3,21 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import xxhash
 
 from .keys import DomainKey
 
 WORD_BYTES = 4
+
+
+class Hasher(Protocol):
+    """A running hash; xxhash has no public type for all that its states share."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def copy(self) -> "Hasher": ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Mark:
         words: memoryview,
         block_bytes: int,
         depth: int,
-        state: xxhash.xxh3_128,
+        state: Hasher,
     ) -> None:
         self._prefix = prefix
         self.segment = segment
@@ -90,7 +99,7 @@ class Mark:
             return prefix.begin(prefix.segment(depth)).ahead(depth)
         state = self._state.copy()
         state.update(words[self.depth * size : depth * size])
-        return Mark(prefix, segment, words, size, depth, state)  # type: ignore[arg-type]  # copy()'s stub
+        return Mark(prefix, segment, words, size, depth, state)
 
     def names(self, until: int) -> list[int]:
         """The names of every depth behind this one, up to and including `until`; cheaper than one at a time."""
@@ -118,7 +127,7 @@ class Chain:
         return self.key.names(fingerprints(self._state, words, block_tokens * WORD_BYTES))
 
 
-def fingerprints(state: xxhash.xxh3_128, words: bytes | memoryview, block_bytes: int) -> bytes:
+def fingerprints(state: Hasher, words: bytes | memoryview, block_bytes: int) -> bytes:
     """Hash on, block by block: the 128 bits at the end of each, behind one another. `state` is moved along."""
     update, digest, found = state.update, state.digest, []
     for (block,) in struct.iter_unpack(f"{block_bytes}s", words):

@@ -118,6 +118,42 @@ def test_a_name_that_is_written_during_a_sweep_is_kept(key: DomainKey) -> None:
     assert table.tally() == {(TWO, key.tag, Level.GPU): 20}
 
 
+def test_a_name_that_vanishes_during_a_sweep_is_passed_over(key: DomainKey) -> None:
+    table, prefix, other = Holdings(), prompt(key, 8), prompt(key, 50, first=1000)
+    table.apply(TWO, [changes(other, range(1, 51), Level.GPU)])
+    table.apply(ONE, [changes(prefix, range(1, 9), Level.GPU)])
+    table.forget(ONE)
+
+    table.sweep(10)
+    table.apply(TWO, [changes(other, range(1, 51), Level.NONE)])
+    while table.sweep(10):
+        pass
+
+    assert table.bytes == 0
+
+
+def test_a_name_that_one_change_mentions_twice_counts_once(key: DomainKey) -> None:
+    table, prefix = Holdings(), prompt(key, 8)
+
+    table.apply(ONE, [changes(prefix, [1, 2, 2, 3, 1], Level.GPU)])
+
+    assert table.blocks(ONE) == 3
+    assert table.digest(ONE) == table.recount(ONE)
+
+
+def test_a_run_of_many_holders_names_each_of_them(key: DomainKey) -> None:
+    table, prefix = Holdings(), prompt(key, 8)
+    many = [holder_id(f"r{number}") for number in range(40)]
+    for number, holder in enumerate(many):
+        table.apply(holder, [changes(prefix, range(1, 9), Level.CPU if number % 3 else Level.GPU)])
+
+    assert table.find(prefix).table() == {
+        holder: (0, 8, 8) if number % 3 else (8, 8, 8) for number, holder in enumerate(many)
+    }
+    assert table.find(prefix).runs[Level.GPU][0].holders == set(many[::3])
+    assert table.find(prefix).runs[Level.CPU][0].holders == set(many)
+
+
 def test_slots_do_not_pile_up_where_nobody_sweeps(key: DomainKey) -> None:
     table, prefix = Holdings(), prompt(key, 8)
 
