@@ -6,19 +6,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from redis.asyncio import Redis
-from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio import Connection
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from .errors import BadUrl
 from .pages import Pages
-from .redis_client import OneNode, RedisClient
+from .redis_client import RedisClient
 from .redis_cluster import ClusterNodes
+from .redis_node import Node, OneNode
 from .redis_pages import RedisPages
 
 _SCHEMES = {"redis": False, "rediss": False, "redis+cluster": True, "rediss+cluster": True}
 _DEFAULT_PORT = 6379
+_VERBS = 48  # connections to one node besides those that wait for entries, one a shard at most
 
 
 class DirectorySettings(BaseModel):
@@ -29,6 +31,9 @@ class DirectorySettings(BaseModel):
     url: SecretStr | None = Field(default=None, description="the Redis to use; none: embedded shards are started")
     shards: int = Field(default=16, ge=1, le=100, description="logical shards; the same for all who share a directory")
     lease_s: float = Field(default=60.0, gt=0, description="how long the page of a silent holder is kept")
+    mirror_bytes: int = Field(
+        default=4 << 30, ge=1, description="memory that a router's mirror may take when every replica is full"
+    )
     connect_timeout_s: float = Field(default=1.0, gt=0)
     timeout_s: float = Field(default=2.0, ge=1.0, description="the longest wait for one answer")
 
@@ -50,20 +55,20 @@ def _client(url: str, settings: DirectorySettings) -> RedisClient:
         "protocol": 2,  # the reply shapes that are parsed here
         "decode_responses": False,
         "socket_connect_timeout": settings.connect_timeout_s,
-        "socket_timeout": settings.timeout_s,
+        "socket_timeout": None,  # a verb bounds all of its waits at once
         "retry": Retry(NoBackoff(), 0),  # the caller decides what a failure means, and when to try again
     }
-    options["ssl"] = options.pop("connection_class", None) is SSLConnection
+    kind: type[Connection] = options.pop("connection_class", Connection)
 
-    def connect(host: str, port: int) -> Redis:
-        return Redis(**(options | {"host": host, "port": port}))
+    def connect(host: str, port: int) -> Node:
+        return Node(lambda: kind(**(options | {"host": host, "port": port})), settings.shards + _VERBS)
 
-    addresses = [(host["host"], host.get("port", _DEFAULT_PORT)) for host in hosts]
     try:
-        one = connect(*addresses[0])
+        kind(**options)
     except TypeError as exc:
         raise BadUrl(f"a directory URL may carry redis-py's connection options and no others: {exc}") from exc
-    nodes = ClusterNodes(addresses, connect) if _SCHEMES[scheme] else OneNode(one)
+    addresses = [(host["host"], host.get("port", _DEFAULT_PORT)) for host in hosts]
+    nodes = ClusterNodes(addresses, connect) if _SCHEMES[scheme] else OneNode(connect(*addresses[0]), *addresses[0])
     return RedisClient(nodes, settings.timeout_s)
 
 

@@ -4,6 +4,7 @@ DirectoryError
 ├── BadHolder        a name that must not become a Redis key
 ├── BadMessage       a batch or checkpoint that cannot be trusted; it changes nothing
 ├── PagesDown        the store of pages does not answer
+│   └── SlotMoves    its cluster moves the keys just now
 ├── BadUrl           a directory URL that names no store
 └── ShardsDown       the embedded servers cannot be started
 """
@@ -30,6 +31,10 @@ class BadMessage(DirectoryError):
 
 class PagesDown(DirectoryError):
     """The store of pages does not answer; what is known stays in use."""
+
+
+class SlotMoves(PagesDown):
+    """Some keys of one hash tag are on the node that has them moved, others on the one that gets them."""
 
 
 class BadUrl(DirectoryError):

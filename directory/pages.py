@@ -1,6 +1,7 @@
 """What a store of pages promises: each holder's own account of its cache, one writer, many readers."""
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +15,21 @@ class Appended:
     """What became of an append. `lost`: the page is not where its writer left it; write a checkpoint."""
 
     lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PageSize:
+    """What a page takes in memory where it is stored, as the store counts it, and where that is."""
+
+    shard: int  # the logical one
+    node: str
+    log_bytes: int
+    checkpoint_bytes: int
+    head_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.log_bytes + self.checkpoint_bytes + self.head_bytes
 
 
 class Pages(Protocol):
@@ -40,6 +56,10 @@ class Pages(Protocol):
 
     async def drop(self, holder: HolderId) -> None:
         """Remove a holder's page."""
+        ...
+
+    async def measure(self, holder: HolderId) -> PageSize:
+        """What a page takes; nothing where there is none."""
         ...
 
 
@@ -84,14 +104,19 @@ class MemoryPages:
         while True:
             changed = self._changed.setdefault(holder, asyncio.Event())
             page = self._pages.get(holder)
-            for batch in [] if page is None else list(page.log):
-                if _place(batch) > known:
-                    known = _place(batch)
-                    yield batch
+            # A slice, for the log may change while one of its batches is with the reader.
+            for batch in [] if page is None else page.log[bisect_right(page.log, known, key=_place) :]:
+                known = _place(batch)
+                yield batch
             await changed.wait()
 
     async def drop(self, holder: HolderId) -> None:
         self._pages.pop(holder, None)
+
+    async def measure(self, holder: HolderId) -> PageSize:
+        page = self._pages.get(holder)
+        log = 0 if page is None else sum(len(batch.body) for batch in page.log)
+        return PageSize(0, "memory", log, 0 if page is None else len(page.checkpoint.body), 0)
 
     def _tell(self, holder: HolderId) -> None:
         """Wake all who follow; each takes a fresh event before it looks, so none misses a change."""

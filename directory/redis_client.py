@@ -1,18 +1,32 @@
-"""A Redis behind two verbs: bounded in time, its failures told in the directory's own words."""
+"""Redis behind a few verbs: bounded in time, its failures told in the directory's own words."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
-from .errors import PagesDown
+from .backoff import delays
+from .errors import BadMessage, PagesDown, SlotMoves
+from .redis_node import Argument, Nodes
 
-Argument = str | bytes | int
+_TRIES = 5  # within 0.62 s, which the least of timeouts leaves time for
+
+# Nothing was done, and it will pass: a slot or a primary is on its way from one node to another.
+_UNSETTLED = (TryAgainError, ClusterDownError, BusyLoadingError, ReadOnlyError)
 
 
 class Script:
@@ -23,66 +37,73 @@ class Script:
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-class Nodes(Protocol):
-    """The servers there are: one, or those of a cluster. Foreign exceptions pass through."""
-
-    # Any: a reply's shape is the command's own
-    async def send(self, key: str, *command: Argument) -> Any:
-        """Run a command on the server that keeps `key`."""
-        ...
-
-    async def aclose(self) -> None: ...
-
-
-class OneNode:
-    """A server that keeps all keys."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def send(self, key: str, *command: Argument) -> Any:  # Any: see Nodes
-        return await self._redis.execute_command(*command)
-
-    async def aclose(self) -> None:
-        await self._redis.aclose()
-
-
 class RedisClient:
-    """Every verb raises `PagesDown`, after `timeout_s` at the latest."""
+    """Every verb raises `PagesDown`, after `timeout_s` at the latest, and `BadMessage` for a key of a wrong type."""
 
     def __init__(self, nodes: Nodes, timeout_s: float) -> None:
         self._nodes = nodes
         self._timeout_s = timeout_s
 
     # Any: a reply's shape is the command's own
-    async def call(self, key: str, *command: Argument) -> Any:
-        """Run a command on the server that keeps `key`."""
+    async def once(self, key: str, *command: Argument) -> Any:
+        """Run a command on the server that keeps `key`. Raises `SlotMoves` too."""
         async with self._answered():
             return await self._nodes.send(key, *command)
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
-        """Run a script over keys of one hash tag."""
-        parts = (len(keys), *keys, *arguments)
+    async def call(self, key: str, *command: Argument) -> Any:
+        """The same, tried again while the cluster settles."""
         async with self._answered():
+            return await _settled(lambda: self._nodes.send(key, *command))
+
+    async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
+        """Run a script over keys of one hash tag, tried again while the cluster settles."""
+        parts = (len(keys), *keys, *arguments)
+
+        async def send() -> Any:
             try:
                 return await self._nodes.send(keys[0], "EVALSHA", script.digest, *parts)
             except NoScriptError:  # EVAL loads it too, and on this very node: SCRIPT LOAD would need all of them up
                 return await self._nodes.send(keys[0], "EVAL", script.text, *parts)
+
+        async with self._answered():
+            return await _settled(send)
+
+    async def where(self, key: str) -> str:
+        """The host and port of the server that keeps `key`."""
+        async with self._answered():
+            return await self._nodes.where(key)
 
     async def aclose(self) -> None:
         await self._nodes.aclose()
 
     @asynccontextmanager
     async def _answered(self) -> AsyncIterator[None]:
-        task = asyncio.current_task()
-        assert task is not None, "a verb is awaited in a task"
-        cancelled = task.cancelling()
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield
         except (RedisError, OSError) as exc:  # OSError: asyncio's TimeoutError is one
-            raise PagesDown(f"Redis does not answer: {type(exc).__name__}: {exc}") from exc
-        finally:
-            # redis-py sends under `asyncio.wait_for`, which before Python 3.12 may lose a cancellation.
-            if task.cancelling() > cancelled:
-                raise asyncio.CancelledError
+            raise _told(exc) from exc
+
+
+async def _settled(send: Callable[[], Awaitable[Any]]) -> Any:
+    for delay_s in islice(delays(0.02, 0.5), _TRIES):
+        try:
+            return await send()
+        except _UNSETTLED:
+            await asyncio.sleep(delay_s)
+    return await send()
+
+
+def _told(error: Exception) -> PagesDown | BadMessage:
+    match error:
+        case OutOfMemoryError():
+            return PagesDown(
+                "Redis is full and refused a page, which is written again once it fits:"
+                f" raise its maxmemory, or spread the directory over more nodes ({error})"
+            )
+        case TryAgainError():
+            return SlotMoves(f"keys of one slot are on two nodes until it has moved: {error}")
+        case ResponseError() if str(error).startswith("WRONGTYPE"):
+            return BadMessage(f"a key of a page is of another type than was written there: {error}")
+        case _:
+            return PagesDown(f"Redis does not answer: {type(error).__name__}: {error}")

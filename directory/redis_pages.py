@@ -1,9 +1,7 @@
-"""Pages in Redis: the keys of a page share a hash tag, so it lives on one shard and one script reaches all of it."""
+"""Pages in Redis: a log, a checkpoint and a head per holder, which only scripts write, each in one step."""
 
 import asyncio
-import zlib
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,13 +9,17 @@ from typing import Self
 from .backoff import delays
 from .errors import BadMessage, PagesDown
 from .ids import HolderId
-from .pages import Appended
+from .pages import Appended, PageSize
 from .redis_client import RedisClient, Script
-from .redis_tail import START, Entry, RedisTail, order
-from .wire import Sealed
+from .redis_keys import PageKeys, page_keys
+from .redis_tail import START, Entry, Pace, RedisTail, order
+from .wire import MAX_BODY_BYTES, Sealed
 
 _LUA = Path(__file__).parent / "lua"
-_READERS = 8  # whole pages read at once: after a shard's loss every mirror wants all of them
+_READERS = 2  # whole pages of one shard read at once: after its loss every mirror wants all of them
+_MAX_CHECKPOINT_BYTES = MAX_BODY_BYTES + 64
+_MAX_LOG_BYTES = 4 * MAX_BODY_BYTES  # it reaches back two checkpoints, each written when the log has outgrown it
+_ENTRIES = 256  # of a log at first; the tail reads the rest
 
 
 class RedisPages:
@@ -29,10 +31,12 @@ class RedisPages:
         self._lease_ms = round(lease_s * 1000)
         self._append = Script(_LUA / "append.lua")
         self._checkpoint = Script(_LUA / "checkpoint.lua")
+        self._read = Script(_LUA / "read.lua")
+        self._reading = [asyncio.Semaphore(_READERS) for _ in range(shards)]
+        self._pace = Pace()
         self._tails: dict[int, RedisTail] = {}
         self._running: list[asyncio.Task[None]] = []
         self._tasks = asyncio.TaskGroup()
-        self._reading = asyncio.Semaphore(_READERS)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -49,85 +53,72 @@ class RedisPages:
             await self._client.aclose()
 
     async def append(self, batch: Sealed) -> Appended:
-        keys = self._keys(batch.holder)
+        keys = page_keys(batch.holder, self._shards)
         numbers = (batch.epoch, batch.seq, batch.seq - 1)
         added = await self._client.run(self._append, keys.all, *numbers, batch.body, self._lease_ms)
         return Appended(lost=not added)
 
     async def checkpoint(self, checkpoint: Sealed) -> None:
-        keys = self._keys(checkpoint.holder)
+        keys = page_keys(checkpoint.holder, self._shards)
         numbers = (checkpoint.epoch, checkpoint.seq)
         value = b"%d-%d %b" % (*numbers, checkpoint.body)
         await self._client.run(self._checkpoint, keys.all, *numbers, value, self._lease_ms)
 
     async def follow(self, holder: HolderId) -> AsyncGenerator[Sealed, None]:
-        keys = self._keys(holder)
-        checkpoint, log = await self._read(keys)
+        keys = page_keys(holder, self._shards)
+        checkpoint, log = await self._whole(keys)
         position = START
         if checkpoint is not None:
-            position = f"{checkpoint.epoch}-{checkpoint.seq}"
+            position = b"%d-%d" % (checkpoint.epoch, checkpoint.seq)
             yield checkpoint
         for entry in log:
             position = entry[0]
             yield _batch(holder, entry)
-        with self._tail(keys.shard).join(keys.log, position) as follower:
-            async for entry in follower.entries():
-                yield _batch(holder, entry)
+        with self._tail(keys).join(keys.log, position) as follower:
+            while True:
+                for entry in await follower.arrived():
+                    yield _batch(holder, entry)
 
     async def drop(self, holder: HolderId) -> None:
-        keys = self._keys(holder)
+        keys = page_keys(holder, self._shards)
         await self._client.call(keys.log, "DEL", *keys.all)
 
-    def _keys(self, holder: HolderId) -> "_Keys":
-        return _Keys(holder, zlib.crc32(holder.encode()) % self._shards)
+    async def measure(self, holder: HolderId) -> PageSize:
+        keys = page_keys(holder, self._shards)
+        log, checkpoint, head = [await self._client.call(key, "MEMORY", "USAGE", key) or 0 for key in keys.all]
+        return PageSize(keys.shard, await self._client.where(keys.log), log, checkpoint, head)
 
-    def _tail(self, shard: int) -> RedisTail:
-        tail = self._tails.get(shard)
+    def _tail(self, keys: PageKeys) -> RedisTail:
+        tail = self._tails.get(keys.shard)
         if tail is None:
-            tail = self._tails[shard] = RedisTail(self._client)
+            tail = self._tails[keys.shard] = RedisTail(self._client, keys.tag, self._pace)
             self._running.append(self._tasks.create_task(tail.run()))
         return tail
 
-    async def _read(self, keys: "_Keys") -> tuple[Sealed | None, list[Entry]]:
-        """The checkpoint, then the log behind it: a checkpoint written in between leaves that part of the log."""
-        for delay_s in delays(0.05, 1.0):
+    async def _whole(self, keys: PageKeys) -> tuple[Sealed | None, Sequence[Entry]]:
+        """The checkpoint and the first of the log behind it, once Redis answers."""
+        limits = (_MAX_CHECKPOINT_BYTES, _MAX_LOG_BYTES, _ENTRIES)
+        for delay_s in delays(0.05, 0.5):
             try:
-                async with self._reading:
-                    value = await self._client.call(keys.checkpoint, "GET", keys.checkpoint)
-                    checkpoint = None if value is None else _checkpoint(keys.holder, value)
-                    behind = START if checkpoint is None else f"{checkpoint.epoch}-{checkpoint.seq}"
-                    found = await self._client.call(keys.log, "XRANGE", keys.log, f"({behind}", "+")
-                    return checkpoint, [(place.decode(), fields) for place, fields in found]
+                async with self._reading[keys.shard]:
+                    sizes_and_parts = await self._client.run(self._read, (keys.log, keys.checkpoint), *limits)
             except PagesDown:
                 await asyncio.sleep(delay_s)
+                continue
+            checkpoint_bytes, log_bytes, *parts = sizes_and_parts
+            if not parts:
+                raise BadMessage(
+                    f"{keys.holder}: a checkpoint of {checkpoint_bytes} and a log of {log_bytes} bytes;"
+                    f" at most {_MAX_CHECKPOINT_BYTES} and {_MAX_LOG_BYTES} are read"
+                )
+            return None if parts[0] is None else _checkpoint(keys.holder, parts[0]), parts[1]
         raise AssertionError("delays never end")
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    holder: HolderId
-    shard: int
-
-    @property
-    def log(self) -> str:
-        return self._key("log")
-
-    @property
-    def checkpoint(self) -> str:
-        return self._key("checkpoint")
-
-    @property
-    def all(self) -> tuple[str, str, str]:
-        return self.log, self.checkpoint, self._key("head")
-
-    def _key(self, part: str) -> str:
-        return f"{{kv:{self.shard:02d}}}:{self.holder}:{part}"
 
 
 def _checkpoint(holder: HolderId, value: bytes) -> Sealed:
     place, _, body = value.partition(b" ")
     try:
-        epoch, seq = order(place.decode())
+        epoch, seq = order(place)
     except ValueError as exc:
         raise BadMessage(f"{holder}: a checkpoint begins with its epoch and seq; got {place[:40]!r}") from exc
     return Sealed(holder, epoch, seq, body)
@@ -136,7 +127,6 @@ def _checkpoint(holder: HolderId, value: bytes) -> Sealed:
 def _batch(holder: HolderId, entry: Entry) -> Sealed:
     place, fields = entry
     epoch, seq = order(place)
-    body = fields.get(b"body")
-    if body is None:
-        raise BadMessage(f"{holder}: log entry {place} has no body")
-    return Sealed(holder, epoch, seq, body)
+    if len(fields) != 2 or fields[0] != b"body":
+        raise BadMessage(f"{holder}: log entry {place.decode()} is no batch")
+    return Sealed(holder, epoch, seq, fields[1])

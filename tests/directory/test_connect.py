@@ -1,10 +1,36 @@
 """A URL names a store, or says what was wrong with it."""
 
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from kvplane.directory import BadUrl, DirectorySettings, HolderId, open_pages, seal
+from kvplane.directory import BadUrl, DirectorySettings, HolderId, PagesDown, open_pages, seal
 from kvplane.directory.wire import Checkpoint, Load
+from kvplane.tests.forwarder import Forwarder
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key for 127.0.0.1 and its own signature under it, in one file."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now, address = datetime.datetime.now(datetime.UTC), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    built = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    built = built.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    built = built.add_extension(x509.SubjectAlternativeName([address]), critical=True)
+    signed = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    pem = serialization.Encoding.PEM
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "server.pem"
+    path.write_bytes(key.private_bytes(pem, *plain) + signed.sign(key, hashes.SHA256()).public_bytes(pem))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -40,6 +66,23 @@ async def test_a_database_and_an_option_in_the_url_are_used(server: str, holder:
     async with open_pages(f"{server}/3?client_name=test", DirectorySettings()) as third:
         await third.checkpoint(page)
         found = await anext(third.follow(holder))
+
+    assert found == page
+
+
+async def test_a_store_behind_tls_is_trusted_only_by_its_certificate(
+    server: str, holder: HolderId, certificate: Path
+) -> None:
+    page = seal(Checkpoint(holder, 1, 0, Load()), b"k" * 32)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    async with Forwarder(("127.0.0.1", urlsplit(server).port or 0), tls) as front:
+        async with open_pages(f"rediss://{front.address}?ssl_ca_certs={certificate}", DirectorySettings()) as trusting:
+            await trusting.checkpoint(page)
+            found = await anext(trusting.follow(holder))
+        async with open_pages(f"rediss://{front.address}", DirectorySettings()) as wary:
+            with pytest.raises(PagesDown, match="certificate verify failed"):
+                await wary.checkpoint(page)
 
     assert found == page
 

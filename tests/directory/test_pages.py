@@ -3,18 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from kvplane.directory import Batch, Checkpoint, HolderId, Load, Pages, Sealed, holder_id, seal
+from kvplane.directory import HolderId, Pages, Sealed, holder_id
+from kvplane.tests.messages import batch, whole
 
-KEY = b"k" * 32
 WAIT_S = 10
-
-
-def batch(holder: HolderId, seq: int, epoch: int = 1) -> Sealed:
-    return seal(Batch(holder, epoch, seq, Load()), KEY)
-
-
-def whole(holder: HolderId, seq: int, epoch: int = 1) -> Sealed:
-    return seal(Checkpoint(holder, epoch, seq, Load()), KEY)
 
 
 async def read(messages: AsyncGenerator[Sealed, None], count: int) -> list[Sealed]:
@@ -174,3 +166,18 @@ async def test_pages_do_not_touch_each_other(pages: Pages, holder: HolderId) -> 
         await messages.aclose()
 
     assert seen == {other: batch(other, number + 1) for number, other in enumerate(others)}
+
+
+async def test_a_page_is_measured_and_one_that_is_not_there_takes_nothing(pages: Pages, holder: HolderId) -> None:
+    none = await pages.measure(holder)
+    await pages.checkpoint(whole(holder, 0))
+    short = await pages.measure(holder)
+    for seq in range(1, 50):
+        await pages.append(batch(holder, seq))
+    long = await pages.measure(holder)
+
+    assert none.bytes == 0
+    assert short.checkpoint_bytes >= len(whole(holder, 0).body)
+    assert long.log_bytes >= 49 * len(batch(holder, 1).body)
+    assert long.checkpoint_bytes == short.checkpoint_bytes
+    assert none.node == long.node
