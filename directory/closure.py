@@ -1,221 +1,224 @@
 """A holder's own tree of blocks, closed under prefixes: what may be promised, and at which level."""
 
-from array import array
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from copy import deepcopy
+from functools import lru_cache
+from itertools import repeat
+from struct import unpack
 from typing import Literal
+from weakref import WeakValueDictionary
 
+from .blocks import Block, Tree
+from .counts import ALL, GONE, ONE, nearest
+from .digest import Digest
 from .ids import DomainTag, Level
 from .keys import DomainKey
-from .prefix import WORD_BYTES, Chain
+from .names import Moved, Names
+from .prefix import WORD_BYTES
 from .wire import Changes
 
-_TIERS = {"gpu": 0, "cpu": 1, "disk": 2}
-_GONE = len(_TIERS) + 1  # one level beyond the last: the greater of two levels is the one that counts
+Tier = Literal["gpu", "cpu", "disk"]
+
+_TIERS = {"gpu": 1, "cpu": 2, "disk": 3}  # counted like levels
+_SALTS = 1024  # whose keys are kept at hand: deriving one costs as much as naming fifty blocks
 
 
 class Closure:
     """Turns an engine's events into absolute changes of names.
 
     A block's level is the greatest, that is the furthest, among its own nearest tier and those of all blocks before
-    it. So an evicted inner block withdraws its descendants, and its return restores them.
+    it. So an evicted inner block withdraws its descendants, and its return restores them. What it keeps is bounded by
+    what the engine holds, at about 400 bytes a block (`blocks.py`).
     """
 
     def __init__(self, key_of: Callable[[str], DomainKey], block_tokens: int) -> None:
-        self._key_of = key_of
-        self._block_bytes = block_tokens * WORD_BYTES
-        self._root = _root()
-        self._known: dict[Hashable, _Block] = {}
-        self._names: dict[int, _Name] = {}
-        self._pending: dict[int, _Name] = {}
-        self._usable = 0
+        self._key_of = lru_cache(_SALTS)(key_of)
+        self._block_tokens = block_tokens
+        self._tree = Tree()
+        self._changed: list[Names] = []
+        self._domains: WeakValueDictionary[DomainTag, Names] = WeakValueDictionary()  # as long as a block is in them
+        self._digest = Digest()
 
     @property
     def blocks(self) -> int:
         """How many names are usable, at any level."""
-        return self._usable
+        return sum(names.usable for names in self._domains.values())
+
+    @property
+    def digest(self) -> bytes:
+        """What the whole holding comes to, what is yet to be drained included: 48 bytes; costs what is undrained."""
+        if not self._changed:
+            return bytes(self._digest)
+        digest = deepcopy(self._digest)
+        _fold(digest, self._undrained())
+        return bytes(digest)
 
     def store(
-        self,
-        hashes: Sequence[Hashable],
-        parent: Hashable | None,
-        words: bytes,
-        tier: Literal["gpu", "cpu", "disk"],
-        salt: str | None,
+        self, hashes: Sequence[Hashable], parent: Hashable | None, words: bytes, tier: Tier, salt: str | None
     ) -> None:
         """Count one more copy of consecutive blocks in a tier.
 
         `parent` None opens a prompt. A block whose parent, salt or words are not known yet counts, and waits
         unnamed. Words that do not fit the hashes are taken as not known.
         """
-        size = self._block_bytes
-        fits = 0 < len(words) == size * len(hashes)
-        key = None if salt is None else self._key_of(salt)
-        above = self._root if parent is None or not fits else self._block(parent)
-        for index, engine_hash in enumerate(hashes):
-            block = self._block(engine_hash)
-            block.copies[_TIERS[tier]] += 1
-            if fits:
-                self._place(block, above, words[index * size : (index + 1) * size], key)
-            self._relevel(block)
-            above = block
+        names = None if salt is None else self._domain(salt)
+        size = self._block_tokens * WORD_BYTES
+        if not 0 < len(words) == size * len(hashes):
+            pieces: Sequence[bytes] = [b""] * len(hashes)
+        else:
+            pieces = unpack(f"{size}s" * len(hashes), words)
+            if self._extend(hashes, parent, words, pieces, _TIERS[tier], names):
+                return
+        for engine_hash, piece in zip(hashes, pieces, strict=True):
+            self._store(engine_hash, parent, piece, _TIERS[tier], names)
+            parent = engine_hash
 
-    def remove(self, hashes: Iterable[Hashable], tier: Literal["gpu", "cpu", "disk"]) -> None:
+    def remove(self, hashes: Iterable[Hashable], tier: Tier) -> None:
         """Count one copy less in a tier for each mention; unknown blocks are fine."""
+        known, one, every = self._tree.known, ONE[_TIERS[tier]], ALL[_TIERS[tier]]
         for engine_hash in hashes:
-            block = self._known.get(engine_hash)
-            if block is not None and block.copies[_TIERS[tier]]:
-                block.copies[_TIERS[tier]] -= 1
+            block = known.get(engine_hash)
+            if block is not None and block.copies & every:
+                block.copies -= one
                 self._relevel(block)
-                self._forget(block)
+                if not block.copies:
+                    self._tree.forget(engine_hash, block)
 
     def clear(self) -> None:
         """Every block of every tier is gone."""
-        self._root = _root()
-        self._known.clear()
-        for name in self._names.values():
-            name.holders = [0] * len(_TIERS)
-        self._pending.update(self._names)
-        self._usable = 0
+        for names in list(self._domains.values()):
+            names.clear()
+        self._tree = Tree()
 
     def drain(self) -> tuple[Changes, ...]:
         """What may have changed since the last drain: each name once, at its present level.
 
         Told even if it is back where it was: a checkpoint in between may have said otherwise.
         """
-        changed = _packed(self._pending.items())
-        for value, name in self._pending.items():
-            if not name.level:
-                del self._names[value]
-        self._pending.clear()
-        return changed
+        told = [(names.key.tag, names.tell()) for names in self._changed]
+        self._changed.clear()
+        _fold(self._digest, (moved for _, domain in told for moved in domain))
+        return tuple(
+            change for tag, domain in told for change in _changes(tag, ((level, names) for _, level, names in domain))
+        )
 
     def holding(self) -> tuple[Changes, ...]:
         """The whole holding; what is yet to be drained stays so."""
-        return _packed((value, name) for value, name in self._names.items() if name.level)
+        return tuple(change for tag, names in self._domains.items() for change in _changes(tag, names.holding()))
 
-    def _block(self, engine_hash: Hashable) -> "_Block":
-        block = self._known.get(engine_hash)
-        if block is None:
-            block = self._known[engine_hash] = _Block(engine_hash)
-        return block
+    def reconcile(self, holding: Iterable[Changes]) -> bool:
+        """Set the digest right by the whole holding; False if it is right."""
+        digest = Digest()
+        for change in holding:
+            digest.add(Level(change.level), change.names)
+        if bytes(digest) == self.digest:
+            return False
+        _fold(digest, (Moved(level, before, names) for before, level, names in self._undrained()))
+        self._digest = digest
+        return True
 
-    def _place(self, block: "_Block", parent: "_Block", words: bytes, key: DomainKey | None) -> None:
-        """Learn where a block stands. What is known of a hash stays: the engine's hash covers all of it."""
-        if block.parent is None:
-            block.parent, block.words = parent, words
-            parent.children[block.hash] = block
-        if block.key is None:
-            block.key = key
-        if block.name is None:
-            self._name(block)
+    def _extend(
+        self,
+        hashes: Sequence[Hashable],
+        parent: Hashable | None,
+        words: bytes,
+        pieces: Sequence[bytes],
+        tier: int,
+        names: Names | None,
+    ) -> bool:
+        """Take in a run that was never seen before, behind a named block, at once; False if it is not such a run.
 
-    def _name(self, block: "_Block") -> None:
+        It says what `_store` would say block by block, at a tenth of the cost.
+        """
+        known = self._tree.known
+        above = known.get(parent)
+        if above is None or above.name is None:
+            return False
+        names = names or above.names
+        if names is None or len(set(hashes)) < len(hashes) or not known.keys().isdisjoint(hashes):
+            return False
+        level = max(tier, above.level)
+        chain = self._tree.chain(above, names)
+        values = chain.extend(words, self._block_tokens)
+        if level < GONE:
+            names.add(values, level)
+        above.adopt(hashes[0])
+        parents, children = (parent, *hashes), (*hashes[1:], None)
+        alike = repeat(names), repeat(level), repeat(ONE[tier])
+        known.update(zip(hashes, map(Block, parents, children, pieces, values, *alike), strict=True))
+        known[hashes[-1]].chain = chain
+        return True
+
+    def _store(
+        self, engine_hash: Hashable, parent: Hashable | None, words: bytes, tier: int, names: Names | None
+    ) -> None:
+        block = self._tree.block(engine_hash)
+        block.copies += ONE[tier]
+        if words:
+            self._tree.place(engine_hash, block, parent, words)
+            block.names = block.names or names
+            if block.name is None:
+                self._name(block)
+        self._relevel(block)
+
+    def _domain(self, salt: str) -> Names:
+        key = self._key_of(salt)
+        names = self._domains.get(key.tag)
+        if names is None:
+            names = self._domains[key.tag] = Names(key, self._changed)
+        return names
+
+    def _name(self, block: Block) -> None:
         """Name a block, and those behind it that waited for it."""
         waiting = [block]
         while waiting:
             block = waiting.pop()
-            parent = block.parent
-            assert parent is not None, "a block is placed before it is named"
-            block.key = block.key or parent.key
-            if parent.name is None or block.key is None:
+            above = self._tree.known[block.parent]
+            names = block.names = block.names or above.names
+            if above.name is None or names is None:
                 continue
-            chain = self._chain(parent, block.key)
-            (block.name,), block.chain = chain.extend(block.words, len(block.words) // WORD_BYTES), chain
+            block.chain = self._tree.chain(above, names)
+            (block.name,) = block.chain.extend(block.words, self._block_tokens)
             self._relevel(block)
-            waiting.extend(block.children.values())
+            waiting.extend(self._tree.children(block))
 
-    def _chain(self, tip: "_Block", key: DomainKey) -> Chain:
-        """The running hash of all words up to `tip`: its own if no other child took it, else computed anew."""
-        chain = tip.chain
-        if chain is not None and chain.key == key:
-            tip.chain = None
-            return chain
-        words = []
-        while tip.parent is not None:
-            words.append(tip.words)
-            tip = tip.parent
-        return Chain(key, b"".join(reversed(words)))
+    def _undrained(self) -> Iterable[Moved]:
+        return (moved for names in self._changed for moved in names.moved())
 
-    def _relevel(self, block: "_Block") -> None:
+    def _relevel(self, block: Block) -> None:
+        """Let a block, and what lies behind it, stand where its copies and its parent's level put it."""
         stale = [block]
         while stale:
             block = stale.pop()
-            level = _GONE if block.name is None or block.parent is None else max(block.tier, block.parent.level)
+            if block.names is None or block.name is None:
+                continue
+            level = nearest(block.copies)
+            if level < GONE:
+                level = max(level, self._tree.known[block.parent].level)
             if level != block.level:
-                self._move(block, level)
-                stale.extend(block.children.values())
-
-    def _move(self, block: "_Block", level: int) -> None:
-        assert block.name is not None, "only a named block has a level"
-        assert block.key is not None, "a block is named under a key"
-        name = self._names.get(block.name)
-        if name is None:
-            name = self._names[block.name] = _Name(block.key.tag)
-        before = name.level
-        if block.level != _GONE:
-            name.holders[block.level - 1] -= 1
-        if level != _GONE:
-            name.holders[level - 1] += 1
-        block.level = level
-        self._usable += bool(name.level) - bool(before)
-        self._pending[block.name] = name
-
-    def _forget(self, block: "_Block") -> None:
-        """A block with no copy and no child says nothing more; its parent may have waited only for it."""
-        while block is not self._root and not any(block.copies) and not block.children:
-            del self._known[block.hash]
-            parent = block.parent
-            if parent is None:
-                return
-            del parent.children[block.hash]
-            block = parent
+                block.names.move(block.name, block.level, level)
+                block.level = level
+                if block.child is not None:
+                    stale.extend(self._tree.children(block))
 
 
-class _Block:
-    """One engine hash: its copies per tier, and its place in the tree as far as it is known."""
-
-    __slots__ = ("chain", "children", "copies", "hash", "key", "level", "name", "parent", "words")
-
-    def __init__(self, engine_hash: Hashable) -> None:
-        self.hash = engine_hash
-        self.parent: _Block | None = None
-        self.children: dict[Hashable, _Block] = {}
-        self.copies = [0] * len(_TIERS)
-        self.words = b""
-        self.key: DomainKey | None = None
-        self.name: int | None = None
-        self.level = _GONE
-        self.chain: Chain | None = None
-
-    @property
-    def tier(self) -> int:
-        """The nearest tier with a copy, counted from one like a level."""
-        return next((index for index, copies in enumerate(self.copies, 1) if copies), _GONE)
+def _fold(digest: Digest, moved: Iterable[Moved]) -> None:
+    """All domains at once: a digest's cost is by the call."""
+    gone: dict[Level, list[bytes]] = defaultdict(list)
+    come: dict[Level, list[bytes]] = defaultdict(list)
+    for before, level, names in moved:
+        gone[before].append(names)
+        come[level].append(names)
+    for level, parts in gone.items():
+        digest.remove(level, b"".join(parts))
+    for level, parts in come.items():
+        digest.add(level, b"".join(parts))
 
 
-class _Name:
-    """One name, and how many engine hashes stand behind it at each level; several engine hashes may share a name."""
-
-    __slots__ = ("holders", "tag")
-
-    def __init__(self, tag: DomainTag) -> None:
-        self.tag = tag
-        self.holders = [0] * len(_TIERS)
-
-    @property
-    def level(self) -> Level:
-        return next((Level(index) for index, holders in enumerate(self.holders, 1) if holders), Level.NONE)
-
-
-def _root() -> _Block:
-    """What stands before every prompt: always there, nearer than any tier."""
-    root = _Block(None)
-    root.name, root.level = 0, 0
-    return root
-
-
-def _packed(names: Iterable[tuple[int, _Name]]) -> tuple[Changes, ...]:
-    groups: dict[tuple[DomainTag, Level], array[int]] = {}
-    for value, name in names:
-        groups.setdefault((name.tag, name.level), array("Q")).append(value)
-    return tuple(Changes(tag, int(level), values.tobytes()) for (tag, level), values in groups.items())
+def _changes(tag: DomainTag, names: Iterable[tuple[Level, bytes]]) -> Iterable[Changes]:
+    """One for each level."""
+    packed: dict[Level, list[bytes]] = defaultdict(list)
+    for level, part in names:
+        packed[level].append(part)
+    return (Changes(tag, int(level), b"".join(parts)) for level, parts in packed.items())

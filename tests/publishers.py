@@ -47,6 +47,7 @@ class FlakyPages(MemoryPages):
         self.down = False
         self.open = asyncio.Event()
         self.open.set()
+        self.forget_after: int | None = None  # drop the page behind a batch of so many names
         self.written: list[Message] = []
 
     async def append(self, batch: Sealed) -> Appended:
@@ -55,6 +56,9 @@ class FlakyPages(MemoryPages):
         appended = await super().append(batch)
         if not appended.lost:
             self.written.append(unseal(batch, IDENTITY.mac_key))
+            if self.forget_after == sum(len(names_of(change)) for change in self.written[-1].changes):
+                self.forget_after = None
+                await super().drop(HOLDER)
         return appended
 
     async def checkpoint(self, checkpoint: Sealed) -> None:

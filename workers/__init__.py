@@ -5,6 +5,7 @@ from .engine import Capacity, Delta, EngineDead, Sampling, Unservable
 from .engines import EngineSettings, prepare_model
 from .lifetime import Lifetime
 from .model_folder import BadModel, read_config
+from .pace import pace
 from .replica import Registration, Replica, ReplicaSettings
 from .ticket import BadTicket, Ticket
 
@@ -23,6 +24,7 @@ __all__ = [
     "Sampling",
     "Ticket",
     "Unservable",
+    "pace",
     "prepare_model",
     "read_config",
 ]

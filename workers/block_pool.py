@@ -23,6 +23,7 @@ class Table:
     blocks: list[int] = field(default_factory=list)
     stored: int = 0  # leading blocks that can be reused by others
     digests: list[bytes] = field(default_factory=list, repr=False)  # of leading full blocks, as far as asked for
+    cached: int = 0  # leading blocks that others had stored, when last asked for
 
     @property
     def tokens(self) -> int:
@@ -48,7 +49,14 @@ class BlockPool:
 
     def cached_tokens(self, table: Table) -> int:
         """Leading tokens that could be reused; never the last one, since its logits must be computed."""
-        return len(self._hits(table)) * self.block_tokens
+        reusable = (table.tokens - 1) // self.block_tokens
+        self._name(table, reusable)
+        # A prefix outlives what follows it, so blocks come and go at the end: asking again costs next to nothing.
+        while table.cached and table.digests[table.cached - 1] not in self._holders:
+            table.cached -= 1
+        while table.cached < reusable and table.digests[table.cached] in self._holders:
+            table.cached += 1
+        return table.cached * self.block_tokens
 
     def open(self, table: Table) -> bool:
         """Share what is cached and take blocks for the rest of the table's tokens; False changes nothing."""

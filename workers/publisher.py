@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..directory import (
+    Account,
     Batch,
+    Changes,
     Checkpoint,
     Closure,
     HolderId,
@@ -15,20 +17,21 @@ from ..directory import (
     Pages,
     PagesDown,
     Served,
+    account_of,
     seal,
 )
 from ..directory.backoff import delays
-from .engine import Cleared, Engine, EngineDead, Removed, Stored
+from .engine import Cleared, Engine, EngineDead, EngineEvent, Removed, Stored
+from .pace import AT_ONCE, Pace
+from .page_log import PageLog
+from .parts import parts
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 0.25
-
-_LOG_BYTES = 64 << 10  # a log this short is never worth a checkpoint
 _OUTCOMES = 1000
 _ROUTERS = 256
 _LEAVE_S = 1.0
-_HEARD_S = 0.1  # a reader between two reads comes back within this
+_HEARD_S = 0.3  # a reader of many pages comes back within this
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +47,29 @@ class Publisher:
     """The one writer of one page. It keeps state and no backlog: after an outage one checkpoint says all."""
 
     def __init__(
-        self, engine: Engine, pages: Pages, closure: Closure, identity: Identity, clock: Callable[[], float]
+        self,
+        engine: Engine,
+        pages: Pages,
+        closure: Closure,
+        identity: Identity,
+        clock: Callable[[], float],
+        pace: Pace = AT_ONCE,
     ) -> None:
         self._engine = engine
         self._pages = pages
         self._closure = closure
         self._identity = identity
         self._clock = clock
+        self._pace = pace
         self._news = asyncio.Event()
         self._outcomes: deque[Served] = deque(maxlen=_OUTCOMES)
         self._counted: dict[str, int] = {}
         self._seq = -1
-        self._log_bytes = 0
-        self._checkpoint_bytes = 0
+        self._log = PageLog(0.0, 0)
         self._wrote_at: float | None = None
+        self._asked: list[asyncio.Future[Account]] = []
+        self._distrusted = False  # the page was found not to say what is held
+        self.repairs = 0  # digests that had gone astray; each was logged
 
     @property
     def age_s(self) -> float | None:
@@ -87,6 +99,18 @@ class Publisher:
         if len(self._counted) > _ROUTERS:
             del self._counted[next(iter(self._counted))]
 
+    async def account(self) -> Account:
+        """What is held as of the batch that is appended next, which is soon."""
+        asked: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._news.set()
+        return await asked
+
+    def rewrite(self) -> None:
+        """Have the page written anew, whatever it says."""
+        self._distrusted = True
+        self._news.set()
+
     async def close(self) -> None:
         """Say what is left to say, then drop the page, if the store answers within a second; else its lease ends it."""
         try:
@@ -101,25 +125,29 @@ class Publisher:
 
     async def _listen(self) -> None:
         async for events in self._engine.events():
-            for event in events:
-                match event:
-                    case Stored():
-                        self._closure.store(event.hashes, event.parent, event.words, event.tier, event.salt)
-                    case Removed():
-                        self._closure.remove(event.hashes, event.tier)
-                    case Cleared():
-                        self._closure.clear()
+            self._take(events)
             self._news.set()
         raise EngineDead("the engine's events have ended")
+
+    def _take(self, events: Sequence[EngineEvent]) -> None:
+        for event in events:
+            match event:
+                case Stored():
+                    self._closure.store(event.hashes, event.parent, event.words, event.tier, event.salt)
+                case Removed():
+                    self._closure.remove(event.hashes, event.tier)
+                case Cleared():
+                    self._closure.clear()
 
     async def _speak(self) -> None:
         stands, waits = False, delays(0.05, 1.0)
         while True:
             try:
-                if not stands:
+                if not stands or self._distrusted:
+                    self._distrusted = False
                     await self._rewrite()
                 stands = await self._append()
-                if stands and self._log_bytes > max(self._checkpoint_bytes, _LOG_BYTES):
+                if stands and self._log.is_over(self._clock()):
                     await self._checkpoint()
             except PagesDown as exc:
                 if stands:
@@ -132,9 +160,10 @@ class Publisher:
                 await asyncio.sleep(next(waits))
 
     async def _wait(self) -> None:
-        """Until there is news, or a heartbeat is due."""
+        """For as long as the pace asks, then until there is news or a heartbeat is due."""
+        await asyncio.sleep(self._pace.gap_s)
         try:
-            async with asyncio.timeout(HEARTBEAT_S):
+            async with asyncio.timeout(self._pace.heartbeat_s - self._pace.gap_s):
                 await self._news.wait()
         except TimeoutError:
             return  # the heartbeat
@@ -142,35 +171,61 @@ class Publisher:
     async def _rewrite(self) -> None:
         """Start the page anew. Under a new number, so that readers of what may have been lost see the gap."""
         self._seq += 1
+        self._closure.drain()  # who sees the gap reads the checkpoint, and that says all
         await self._checkpoint()
 
     async def _checkpoint(self) -> None:
         """Write the whole holding as of the present number; changes yet to be appended may be in it, being absolute."""
         identity, changes = self._identity, self._closure.holding()
-        message = Checkpoint(identity.holder, identity.epoch, self._seq, self._load(), changes)
+        if self._closure.reconcile(changes):
+            self.repairs += 1
+            log.error("the digest of %s had gone astray and was computed anew", identity.holder)
+        digest = self._closure.digest
+        message = Checkpoint(identity.holder, identity.epoch, self._seq, self._load(), changes, digest)
         checkpoint = seal(message, identity.mac_key)
         await self._pages.checkpoint(checkpoint)
         self._wrote_at = self._clock()
-        self._checkpoint_bytes, self._log_bytes = len(checkpoint.body), 0
+        self._log = PageLog(self._wrote_at, len(checkpoint.body))
 
     async def _append(self) -> bool:
         """Say what is new; False if the page is lost, with what was said to be said again."""
         self._news.clear()
-        identity, outcomes, changes = self._identity, tuple(self._outcomes), self._closure.drain()
+        outcomes, changes = tuple(self._outcomes), self._closure.drain()
+        digest = self._closure.digest
         self._outcomes.clear()
-        self._seq += 1
-        message = Batch(identity.holder, identity.epoch, self._seq, self._load(), changes, outcomes)
-        batch = seal(message, identity.mac_key)
         stands = False
         try:
-            stands = not (await self._pages.append(batch)).lost
+            *before, last = parts(changes)
+            self._give_account(self._seq + len(before) + 1)
+            for part in before:
+                if not await self._say(part):
+                    return False
+            stands = await self._say(last, outcomes, digest)
         finally:
             if not stands:
                 self._outcomes = deque((*outcomes, *self._outcomes), maxlen=_OUTCOMES)
-        if stands:
-            self._wrote_at = self._clock()
-            self._log_bytes += len(batch.body)
         return stands
+
+    def _give_account(self, seq: int) -> None:
+        """Nothing may have changed since all was drained that is appended up to `seq`."""
+        if self._asked:
+            account = account_of(self._identity.holder, (self._identity.epoch, seq), self._closure.holding())
+            for asked in self._asked:
+                if not asked.done():
+                    asked.set_result(account)
+            self._asked.clear()
+
+    async def _say(self, changes: tuple[Changes, ...], outcomes: tuple[Served, ...] = (), digest: bytes = b"") -> bool:
+        """Append one batch; False if the page is lost."""
+        identity = self._identity
+        self._seq += 1
+        message = Batch(identity.holder, identity.epoch, self._seq, self._load(), changes, outcomes, digest)
+        batch = seal(message, identity.mac_key)
+        if (await self._pages.append(batch)).lost:
+            return False
+        self._wrote_at = self._clock()
+        self._log.add(len(batch.body), changes=bool(changes))
+        return True
 
     def _load(self) -> Load:
         load = self._engine.load()

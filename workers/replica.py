@@ -6,7 +6,7 @@ Started with OPENBLAS_NUM_THREADS=1 in its environment, so that replicas on one 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, aclosing
 
 import msgspec
@@ -15,13 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from ..directory import Closure, DirectorySettings, Served, domain_key, holder_id, open_pages
+from ..directory import Account, Closure, DirectorySettings, HolderId, Served, domain_key, holder_id, open_pages
 from ..directory.wire import Finish
 from .engine import Capacity, Delta, Engine, EngineDead, EngineLoad, EngineRequest, Sampling
 from .engines import EngineSettings, open_engine
 from .lifetime import Lifetime
+from .pace import Pace
 from .publisher import Identity, Publisher
 from .ticket import Ticket, verify
+
+_ACCOUNT_S = 3.0
 
 
 class ReplicaSettings(BaseModel):
@@ -66,9 +69,15 @@ class Replica:
     """One copy of the model on Serve."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, model: str, engine: EngineSettings, directory: DirectorySettings, registrar: DeploymentHandle
+        self,
+        model: str,
+        engine: EngineSettings,
+        directory: DirectorySettings,
+        pace: Pace,
+        registrar: DeploymentHandle,
     ) -> None:
         self._model = model
+        self._pace = pace
         self._lifetime = Lifetime()
         self._holder = holder_id(serve.get_replica_context().replica_id.unique_id)
         registration: Registration = await registrar.register.remote(
@@ -121,6 +130,18 @@ class Replica:
             blocks=self._engine.capacity().blocks,
         )
 
+    async def holding(self, holders: Collection[HolderId]) -> Account | None:
+        """What this replica, if it is asked, holds as of a batch that it appends at once. Raises `TimeoutError`."""
+        if self._holder not in holders:
+            return None
+        async with asyncio.timeout(_ACCOUNT_S):
+            return await self._publisher.account()
+
+    async def rewrite(self, holders: Collection[HolderId]) -> None:
+        """Write the page anew, if this replica is among the holders."""
+        if self._holder in holders:
+            self._publisher.rewrite()
+
     async def check_health(self) -> None:
         """Serve replaces a replica whose engine has died or whose publisher has ended."""
         self._lifetime.check()
@@ -142,7 +163,7 @@ class Replica:
         block_tokens = self._engine.capacity().block_tokens
         self._closure = Closure(lambda salt: domain_key(salt, self._model, "", block_tokens), block_tokens)
         identity = Identity(self._holder, registration.epoch, registration.mac_key)
-        self._publisher = Publisher(self._engine, pages, self._closure, identity, time.monotonic)
+        self._publisher = Publisher(self._engine, pages, self._closure, identity, time.monotonic, self._pace)
         tasks.create_task(self._publisher.run())
 
 

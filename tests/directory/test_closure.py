@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from kvplane.directory import Changes, Closure, DomainKey, Level, Prefix, Segment, domain_key
+from kvplane.directory.digest import Digest
 from kvplane.directory.wire import names_of
 
 Tier = Literal["gpu", "cpu", "disk"]
@@ -38,6 +39,14 @@ def levels(changes: Sequence[Changes]) -> dict[int, Level]:
     found = [(value, Level(change.level)) for change in changes for value in names_of(change)]
     assert len(dict(found)) == len(found), "a name is mentioned once"
     return dict(found)
+
+
+def digest(changes: Sequence[Changes]) -> bytes:
+    """What a holding comes to, computed anew."""
+    total = Digest()
+    for change in changes:
+        total.add(Level(change.level), change.names)
+    return bytes(total)
 
 
 def stored(tree: Closure, path: Sequence[int], tier: Tier = "gpu") -> None:
@@ -197,8 +206,136 @@ def test_the_dead_are_forgotten() -> None:
     tree.remove([*range(99, -1, -1), "orphan"], "gpu")
     tree.drain()
 
-    assert not tree._known
-    assert not tree._names
+    assert set(tree._tree.known) == {None}
+    assert not tree._domains
+
+
+@pytest.mark.parametrize("gone", [[2, 3, 4], [4, 3, 2], [3, 2, 4]])
+def test_siblings_come_back_with_the_block_they_share_and_leave_one_by_one(gone: Sequence[int]) -> None:
+    tree = closure()
+    stored(tree, [1])
+    for child in (2, 3, 4):
+        tree.store([child], 1, words([child]), "gpu", None)
+    tree.drain()
+
+    tree.remove([1], "gpu")
+    withdrawn = levels(tree.drain())
+    tree.store([1], None, words([1]), "gpu", SALT)
+    restored = levels(tree.drain())
+    tree.remove(gone, "gpu")
+
+    paths = [[1], [1, 2], [1, 3], [1, 4]]
+    assert withdrawn == dict.fromkeys(map(name, paths), Level.NONE)
+    assert restored == dict.fromkeys(map(name, paths), Level.GPU)
+    assert levels(tree.holding()) == {name([1]): Level.GPU}
+
+
+def test_a_run_behind_an_evicted_block_waits_for_its_return() -> None:
+    tree = closure()
+    stored(tree, [1, 2])
+    tree.remove([1], "gpu")
+    tree.drain()
+
+    tree.store([3, 4], 2, words([3, 4]), "gpu", None)
+    waiting = tree.drain()
+    tree.store([1], None, words([1]), "cpu", None)
+
+    assert waiting == ()
+    assert levels(tree.drain()) == dict.fromkeys(
+        [name([1]), name([1, 2]), name([1, 2, 3]), name([1, 2, 3, 4])], Level.CPU
+    )
+
+
+def test_a_run_that_mentions_a_block_twice_counts_it_twice() -> None:
+    tree = closure()
+
+    tree.store([1, 2, 2], None, words([1, 2, 2]), "gpu", SALT)
+    tree.remove([2], "gpu")
+    once = levels(tree.drain())
+    tree.remove([2], "gpu")
+
+    assert once == {name([1]): Level.GPU, name([1, 2]): Level.GPU}
+    assert levels(tree.drain()) == {name([1, 2]): Level.NONE}
+
+
+def test_a_name_that_left_and_came_back_behind_another_hash_is_told_once() -> None:
+    tree = closure()
+    stored(tree, [1, 2])
+    tree.drain()
+
+    tree.remove([2, 1], "gpu")
+    tree.store(["a", "b"], None, words([1, 2]), "cpu", SALT)
+
+    assert levels(tree.drain()) == {name([1]): Level.CPU, name([1, 2]): Level.CPU}
+    assert tree.digest == digest(tree.holding())
+
+
+def test_a_prompt_of_a_hundred_thousand_blocks_is_withdrawn_and_cleared() -> None:
+    tree, path = closure(), range(100_000)
+    stored(tree, path)
+    tree.drain()
+
+    tree.remove([0], "gpu")
+    withdrawn = levels(tree.drain())
+    tree.clear()
+
+    assert len(withdrawn) == len(path)
+    assert set(withdrawn.values()) == {Level.NONE}
+
+
+def test_an_engine_that_starts_again_is_told_as_what_it_stores_then() -> None:
+    tree = closure()
+    stored(tree, [1, 2, 3])
+    tree.drain()
+
+    tree.clear()
+    stored(tree, [1, 4])
+
+    assert levels(tree.drain()) == {
+        name([1]): Level.GPU, name([1, 4]): Level.GPU, name([1, 2]): Level.NONE, name([1, 2, 3]): Level.NONE
+    }  # fmt: skip
+
+
+def test_a_digest_that_went_astray_is_set_right() -> None:
+    tree = closure()
+    stored(tree, [1, 2, 3])
+    tree.drain()
+    tree.remove([3], "gpu")
+    right = tree.digest
+    tree._digest.add(Level.GPU, bytes(7) + b"\1")
+    wrong = tree.digest
+
+    assert tree.reconcile(tree.holding())
+    assert not tree.reconcile(tree.holding())
+    assert wrong != tree.digest == right
+    tree.drain()
+    assert tree.digest == right
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_says_what_its_blocks_say_one_by_one(seed: int) -> None:
+    chance, whole, single = random.Random(seed), closure(), closure()
+    paths: list[tuple[int, ...]] = [()]
+    for step in range(300):
+        trunk, tier = chance.choice(paths), chance.choice(TIERS)
+        fresh = (*trunk, *(chance.randrange(6) for _ in range(chance.randrange(1, 6))))
+        first = len(trunk) - chance.randrange(len(trunk) + 1) // 3
+        salt = chance.choice([SALT, "cd" * 32]) if chance.random() < 0.1 else None if first else SALT
+        if chance.random() < 0.6:
+            paths.append(fresh)
+            hashes = [fresh[: depth + 1] for depth in range(first, len(fresh))]
+            whole.store(hashes, fresh[:first] or None, words(fresh[first:]), tier, salt)
+            for depth in range(first, len(fresh)):
+                single.store([fresh[: depth + 1]], fresh[:depth] or None, words(fresh[depth : depth + 1]), tier, salt)
+        else:
+            gone = [fresh[: depth + 1] for depth in range(len(fresh))]
+            chance.shuffle(gone)
+            for tree in (whole, single):
+                tree.remove(gone, tier)
+        if step % 3 == 0:
+            assert levels(whole.drain()) == levels(single.drain())
+            assert levels(whole.holding()) == levels(single.holding())
+            assert whole.digest == single.digest
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -208,6 +345,8 @@ def test_it_says_what_a_naive_oracle_says(seed: int) -> None:
     paths = [tuple(chance.randrange(3) for _ in range(length)) for length in range(1, 6) for _ in range(8)]
     for _ in range(400):
         _random_event(chance, tree, copies, paths)
+
+        assert tree.digest == digest(tree.holding())
         if chance.random() < 0.3:
             known.update(levels(tree.drain()))
             usable = _usable(copies)

@@ -1,46 +1,22 @@
 """Events as vLLM published them on a real run, through the adapter and the closure."""
 
-import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
 from kvplane.directory import Closure, DomainKey, Level, domain_key
 from kvplane.directory.prefix import Chain
 from kvplane.directory.wire import names_of
+from kvplane.tests.captures import captured
 from kvplane.workers.engine import BlockHash, Cleared, EngineEvent, Removed, Stored
-from kvplane.workers.vllm_events import decode
 
-CAPTURES = Path(__file__).resolve().parents[3] / "shared" / "data" / "events"
 BLOCK = 32
 TIERS = ("gpu", "cpu", "disk")
 
 
 def key_of(salt: str) -> DomainKey:
     return domain_key(salt, "model", "", BLOCK)
-
-
-def captured(name: str) -> Sequence[EngineEvent]:
-    path = CAPTURES / name
-    if not path.exists():
-        pytest.skip(f"no captured events at {path}")
-    return [event for payload in _payloads(path.read_bytes()) for event in decode(payload)]
-
-
-def _payloads(data: bytes) -> Iterator[bytes]:
-    """Records of a time and the frames of one message: topic, seq, payload."""
-    at = 0
-    while at < len(data):
-        _, count = struct.unpack_from("<dI", data, at)
-        at += 12
-        frames = []
-        for _ in range(count):
-            (size,) = struct.unpack_from("<I", data, at)
-            frames.append(data[at + 4 : at + 4 + size])
-            at += 4 + size
-        yield frames[2]
 
 
 class Ledger:

@@ -2,12 +2,14 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 
 from kvplane.directory import (
+    Batch,
+    Changes,
     Checkpoint,
     Closure,
     DomainKey,
@@ -18,7 +20,9 @@ from kvplane.directory import (
     Segment,
     Served,
     domain_key,
+    reading,
 )
+from kvplane.directory.digest import Digest
 from kvplane.directory.wire import names_of
 from kvplane.tests.publishers import HOLDER, IDENTITY, FlakyPages, ScriptedEngine
 from kvplane.workers.engine import (
@@ -27,6 +31,8 @@ from kvplane.workers.engine import (
     Removed,
     Stored,
 )
+from kvplane.workers.pace import AT_ONCE, Pace
+from kvplane.workers.parts import MOST_NAMES
 from kvplane.workers.publisher import Publisher
 
 SALT = "ab" * 32
@@ -60,13 +66,39 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
+def digest(levels: Mapping[int, int]) -> bytes:
+    total = Digest()
+    for name, level in levels.items():
+        total.add(Level(level), struct.pack("<Q", name))
+    return bytes(total)
+
+
 Running = tuple[Publisher, ScriptedEngine, FlakyPages]
 
 
+class Astray(Closure):
+    """Its digest is wrong until it is reconciled."""
+
+    wrong = True
+
+    @property
+    def digest(self) -> bytes:
+        return b"x" * 48 if self.wrong else super().digest
+
+    def reconcile(self, holding: Iterable[Changes]) -> bool:
+        changed, self.wrong = super().reconcile(holding), False
+        return changed
+
+
 @asynccontextmanager
-async def publishing(pages: FlakyPages | None = None) -> AsyncIterator[Running]:
+async def publishing(
+    pages: FlakyPages | None = None,
+    tree: Closure | None = None,
+    pace: Pace = AT_ONCE,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> AsyncIterator[Running]:
     engine, pages = ScriptedEngine(), pages or FlakyPages()
-    publisher = Publisher(engine, pages, Closure(key_of, 4), IDENTITY, lambda: 0.0)
+    publisher = Publisher(engine, pages, tree or Closure(key_of, 4), IDENTITY, clock, pace)
     running = asyncio.create_task(publisher.run())
     try:
         yield publisher, engine, pages
@@ -162,21 +194,132 @@ async def test_after_an_outage_one_checkpoint_says_all_and_outcomes_follow() -> 
         after = pages.written[down_from:]
 
     assert isinstance(after[0], Checkpoint)
+    assert not any(message.changes for message in after if isinstance(message, Batch))
     assert pages.standing == dict.fromkeys(names(1000), Level.GPU)
     assert pages.outcomes() == [f"d-{number}" for number in range(200, 1200)]
 
 
 async def test_a_log_that_has_grown_gets_a_checkpoint_at_the_same_number() -> None:
     async with publishing() as (_, engine, pages):
-        for round_ in range(12):
-            engine.say(*(stored(round_ * 1000 + block) for block in range(1000)))
-            await until(lambda: len(pages.standing) == (round_ + 1) * 1000)  # noqa: B023 - awaited in this round
-        await until(lambda: len(pages.checkpoints) >= 2)
-        grown = pages.checkpoints[1]
+        await until(lambda: bool(pages.batches))
+        engine.say(*(stored(block) for block in range(10_000)))
+        await until(lambda: len(pages.checkpoints) == 2)
+        engine.say(*(stored(10_000 + block) for block in range(1000)))
+        await until(lambda: len(pages.standing) == 11_000)
+        engine.say(*(stored(20_000 + block) for block in range(1000)))
+        await until(lambda: len(pages.checkpoints) == 3)
+        grown = pages.checkpoints[2]
         before = pages.written[pages.written.index(grown) - 1]
 
     assert before.seq == grown.seq
-    assert len(pages.checkpoints) < 6
+    assert [len(names_of(change)) for change in grown.changes] == [12_000]
+
+
+async def test_each_batch_and_checkpoint_tells_the_digest_of_what_its_readers_hold() -> None:
+    async with publishing() as (_, engine, pages):
+        for block in range(100):
+            engine.say(stored(block, 1000 + block), Removed((block - 5,)), stored(block, 2000 + block))
+            await until(engine.queue.empty)
+        await pages.drop(HOLDER)
+        engine.say(Cleared(), stored(7, 8, 9))
+        await until(lambda: pages.standing.keys() == names(7, 8, 9))
+
+    held: dict[int, int] = {}
+    for message in pages.written:
+        if isinstance(message, Checkpoint):
+            held.clear()
+        held.update((name, change.level) for change in message.changes for name in names_of(change))
+        assert message.digest == digest(held)
+    assert len(pages.checkpoints) > 2
+
+
+async def test_a_digest_that_went_astray_is_noticed_at_the_next_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
+    async with publishing(tree=Astray(key_of, 4)) as (publisher, engine, pages):
+        engine.say(stored(1, 2))
+        await until(lambda: pages.standing.keys() == names(1, 2))
+
+        assert publisher.repairs == 1
+    assert "gone astray" in caplog.text
+    assert pages.batches[-1].digest == digest(pages.standing)
+
+
+async def test_a_checkpoint_is_written_a_minute_after_the_last_if_there_were_changes() -> None:
+    now = 0.0
+    async with publishing(clock=lambda: now) as (publisher, engine, pages):
+        await until(lambda: bool(pages.batches))
+        engine.say(stored(1))
+        await until(lambda: len(pages.standing) == 1)
+        now = 59.0
+        await heard(publisher, pages)
+        early = len(pages.checkpoints)
+        now = 61.0
+        await heard(publisher, pages)
+        due = len(pages.checkpoints)
+        now = 200.0
+        await heard(publisher, pages)
+
+    assert [early, due, len(pages.checkpoints)] == [1, 2, 2]
+
+
+async def heard(publisher: Publisher, pages: FlakyPages) -> None:
+    """Two more batches have been written, so all that was due with the first has been done."""
+    for _ in range(2):
+        before = len(pages.batches)
+        publisher.served(outcome("d"))
+        await until(lambda: len(pages.batches) > before)  # noqa: B023 - awaited in this round
+
+
+async def test_a_great_cache_is_cleared_in_batches_of_bounded_size() -> None:
+    blocks = tuple(range(2 * MOST_NAMES + 10))
+    async with publishing() as (_, engine, pages):
+        await until(lambda: bool(pages.batches))
+        engine.say(stored(*blocks))
+        await until(lambda: len(pages.standing) == len(blocks))
+        engine.say(Cleared(), stored(1))
+        await until(lambda: len(pages.standing) == 1)
+
+    sizes = [sum(len(names_of(change)) for change in batch.changes) for batch in pages.batches]
+    assert sorted(sizes)[-6:] == [10, 11, *[MOST_NAMES] * 4]
+    assert all(bool(batch.digest) == (size < MOST_NAMES) for batch, size in zip(pages.batches, sizes, strict=True))
+
+
+async def test_a_page_lost_between_two_parts_of_a_change_is_rewritten_whole() -> None:
+    blocks = tuple(range(2 * MOST_NAMES + 10))
+    async with publishing() as (publisher, engine, pages):
+        await until(lambda: bool(pages.batches))
+        pages.forget_after = MOST_NAMES
+        engine.say(stored(*blocks))
+        publisher.served(outcome("d-1"))
+        await until(lambda: len(pages.checkpoints) > 1 and pages.outcomes() == ["d-1"])
+
+        assert len(pages.standing) == len(blocks)
+
+
+async def test_an_engine_that_starts_again_is_told_as_what_it_holds_then() -> None:
+    async with publishing() as (_, engine, pages):
+        engine.say(stored(1, 2, 3), stored(7, 8))
+        await until(lambda: len(pages.standing) == 5)
+        engine.say(Cleared(), stored(1, 9))
+        await until(lambda: pages.standing == dict.fromkeys(names(1, 9), Level.GPU))
+        engine.say(stored(7), Cleared())
+        engine.say(stored(5))
+        await until(lambda: pages.standing == dict.fromkeys(names(5), Level.GPU))
+
+
+async def test_news_is_gathered_for_as_long_as_the_pace_asks() -> None:
+    async with publishing(pace=Pace(1.0, gap_s=0.1)) as (_, engine, pages):
+        await until(lambda: bool(pages.batches))
+        for block in range(20):
+            engine.say(stored(block))
+            await until(engine.queue.empty)
+        await until(lambda: len(pages.standing) == 20)
+
+    assert sum(bool(batch.changes) for batch in pages.batches) <= 3
+
+
+async def test_a_silent_replica_beats_as_often_as_the_pace_asks() -> None:
+    async with publishing(pace=Pace(0.01, 0.0)) as (_, _, pages), asyncio.timeout(1.5):
+        await until(lambda: len(pages.batches) >= 12)
 
 
 async def test_a_dead_engine_ends_it_with_the_engines_own_error_and_no_page() -> None:
@@ -221,6 +364,35 @@ async def test_it_says_how_long_ago_the_page_was_written() -> None:
     assert publisher.age_s == 2.5
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_an_account_is_what_the_page_says_at_its_place_under_steady_change() -> None:
+    told = []
+    async with publishing() as (publisher, engine, pages):
+        await until(lambda: bool(pages.batches))
+        for block in range(10, 50):
+            async with reading(pages, HOLDER, lambda *_: IDENTITY.mac_key, WAIT_S) as page:
+                engine.say(stored(block, 100 + block), Removed((block - 3,)))
+                account = await publisher.account()
+                engine.say(stored(200 + block))
+                read = await page.at([account.place])
+            told.append((account, read.accounts[account.place]))
+
+    assert all(one == other for one, other in told)
+    assert len({account.digest for account, _ in told}) == 40
+
+
+async def test_a_page_that_is_distrusted_is_written_anew_under_a_new_number() -> None:
+    async with publishing() as (publisher, engine, pages):
+        engine.say(stored(1, 2))
+        await until(lambda: pages.standing.keys() == names(1, 2))
+        before = len(pages.checkpoints)
+        publisher.rewrite()
+        await until(lambda: len(pages.checkpoints) > before)
+        place = pages.written.index(pages.checkpoints[-1])
+
+        assert pages.written[place].seq == pages.written[place - 1].seq + 1
+        assert pages.standing.keys() == names(1, 2)
 
 
 def test_an_identity_does_not_print_its_key() -> None:

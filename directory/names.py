@@ -1,0 +1,116 @@
+"""The names of one domain: at which level each stands, and what changed since that was last told."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .counts import GONE, ONE, nearest
+from .ids import Level
+from .keys import DomainKey
+
+_LEVEL_BITS = 3
+_ANY_LEVEL = (1 << _LEVEL_BITS) - 1
+
+
+class Moved(NamedTuple):
+    """Names, packed as uint64, that stood at one level when last told, and stand at another or the same."""
+
+    before: Level
+    level: Level
+    names: bytes
+
+
+class Names:
+    """Counts the blocks behind each name by level: several engine hashes may share a name, and the nearest counts.
+
+    A domain with something to tell puts itself on the list `changed`, once.
+    """
+
+    __slots__ = ("__weakref__", "_changed", "_counts", "_told", "key", "usable")
+
+    def __init__(self, key: DomainKey, changed: list["Names"]) -> None:
+        self.key = key
+        self.usable = 0  # names that stand at some level
+        self._changed = changed
+        self._counts: dict[int, int] = {}  # packed (`counts.py`)
+        self._told: dict[int, int] = {}  # of names that may have changed: the level that was told last
+
+    def add(self, names: Sequence[int], level: int) -> None:
+        """One more block stands behind each of these names."""
+        if not self._counts.keys().isdisjoint(names):
+            for name in names:
+                self.move(name, GONE, level)
+            return
+        self._news()
+        self._counts.update(dict.fromkeys(names, ONE[level]))
+        self._told.update(dict.fromkeys(names, GONE))
+        self.usable += len(names)
+
+    def move(self, name: int, before: int, level: int) -> None:
+        """A block behind a name moved from one level to another."""
+        count = self._counts.get(name, 0)
+        now = self._counts[name] = count + ONE[level] - ONE[before]
+        if name not in self._told:
+            self._news()
+            self._told[name] = nearest(count)
+        if not count:
+            self.usable += 1
+        elif not now:
+            self.usable -= 1
+
+    def clear(self) -> None:
+        """No block stands behind any name."""
+        if self._counts:
+            self._news()
+        for name, count in reversed(self._counts.items()):  # the deepest first: what is told in parts is closed
+            self._told.setdefault(name, nearest(count))
+        self._counts = dict.fromkeys(self._counts, 0)
+        self.usable = 0
+
+    def moved(self) -> list[Moved]:
+        """What may have changed since it was last told, each name once."""
+        counts, told = self._counts, self._told
+        marks = [counts[name] << _LEVEL_BITS | before for name, before in told.items()]
+        return [
+            Moved(_level(mark & _ANY_LEVEL), _level(nearest(mark >> _LEVEL_BITS)), _packed(names))
+            for mark, names in _grouped(told, marks)
+        ]
+
+    def tell(self) -> list[Moved]:
+        """What may have changed, which is told now."""
+        moved = self.moved()
+        if self.usable < len(self._counts):
+            for name in self._told:
+                if not self._counts[name]:
+                    del self._counts[name]
+        self._told.clear()
+        return moved
+
+    def holding(self) -> list[tuple[Level, bytes]]:
+        """All names that stand at some level."""
+        groups = _grouped(self._counts, self._counts.values())
+        return [(_level(nearest(count)), _packed(names)) for count, names in groups if count]
+
+    def _news(self) -> None:
+        if not self._told:
+            self._changed.append(self)
+
+
+def _grouped(names: Collection[int], marks: Collection[int]) -> Iterable[tuple[int, Collection[int]]]:
+    """Names of the same mark together; there is nearly always one mark, or two."""
+    distinct = set(marks)
+    if len(distinct) == 1:
+        return [(distinct.pop(), names)]
+    groups: dict[int, list[int]] = {mark: [] for mark in distinct}
+    for name, mark in zip(names, marks, strict=True):
+        groups[mark].append(name)
+    return groups.items()
+
+
+def _level(level: int) -> Level:
+    return Level.NONE if level == GONE else Level(level)
+
+
+def _packed(names: Collection[int]) -> bytes:
+    return np.fromiter(names, "<u8", len(names)).tobytes()
