@@ -4,21 +4,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .backoff import delays
 from .errors import BadMessage
 from .holdings import Holdings
 from .ids import HolderId
+from .page_reader import UNREAD, PageReader
 from .pages import Pages
-from .wire import Batch, Checkpoint, Load, Message, Sealed, Served, unseal
+from .wire import Batch, Load, Served
 
 log = logging.getLogger(__name__)
 
 SILENCE_S = 5.0  # twenty heartbeats
 
 _LOOK_S = 0.25
-_UNREAD = (-1, -1)
+_SWEEP_NAMES = 1000  # of the departed at once: a fifth of a millisecond
+_SWEEP_REST_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +35,9 @@ class Seen:
     gaps: int  # batches that did not follow on the one before
     reloads: int  # times the page was read anew
     rejected: int  # messages that could not be trusted; none changed anything
-
-
-@dataclass(slots=True)
-class _Page:
-    asked_at: float
-    place: tuple[int, int] = _UNREAD  # (epoch, seq) of all that is in the holdings
-    load: Load = field(default_factory=Load)
-    heard_at: float = float("-inf")
-    gaps: int = 0
-    reloads: int = 0
-    rejected: int = 0
-    doubted: bool = False  # the last message was rejected, and that was logged
+    behind: int = 0  # batches that were heard of and are not in the holdings
+    mismatches: int = 0  # messages whose digest was not that of the holdings
+    implausible: int = 0  # messages after which it had more in gpu than it says that fits
 
 
 class Mirror:
@@ -63,7 +56,7 @@ class Mirror:
         self._mac_key = mac_key
         self._on_served = on_served
         self._clock = clock
-        self._seen: dict[HolderId, _Page] = {}
+        self._readers: dict[HolderId, PageReader] = {}
         self._followers: dict[HolderId, asyncio.Task[None]] = {}
         self.errors = 0  # exceptions that no page explains; each was logged
 
@@ -73,102 +66,95 @@ class Mirror:
         A replica that drains is no longer live, but still tells how its last requests went.
         """
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep())
             while True:
                 live = set(holders())
-                for holder in self._seen.keys() - live:
-                    if self._is_silent(self._seen[holder]):
+                for holder in self._readers.keys() - live:
+                    if self._readers[holder].silent_s > SILENCE_S:
                         self._leave(holder)
                 for holder in live:
                     self._attend(holder, tasks)
                 await asyncio.sleep(_LOOK_S)
 
+    def load(self, holder: HolderId) -> tuple[Load, float] | None:
+        """What a holder has to do, and since how many seconds that is known; None until its page was read once."""
+        reader = self._readers.get(holder)
+        if reader is None or reader.known == UNREAD:
+            return None
+        return reader.load, self._clock() - reader.heard_at
+
     def seen(self, holder: HolderId) -> Seen | None:
         """What is known of a holder; None until its page was read once."""
-        page = self._seen.get(holder)
-        if page is None or page.place == _UNREAD:
+        reader = self._readers.get(holder)
+        if reader is None or reader.known == UNREAD:
             return None
+        epoch, seq = reader.known
         return Seen(
-            load=page.load,
-            age_s=self._clock() - page.heard_at,
-            epoch=page.place[0],
-            seq=page.place[1],
+            load=reader.load,
+            age_s=self._clock() - reader.heard_at,
+            epoch=epoch,
+            seq=seq,
             blocks=self._holdings.blocks(holder),
-            gaps=page.gaps,
-            reloads=page.reloads,
-            rejected=page.rejected,
+            gaps=reader.gaps,
+            reloads=reader.reloads,
+            rejected=reader.rejected,
+            behind=reader.ahead[1] - seq if reader.ahead[0] == epoch else reader.ahead[1] + 1,
+            mismatches=reader.mismatches,
+            implausible=reader.implausible,
         )
+
+    def reload(self, holder: HolderId) -> None:
+        """Have a page read anew with its next message; what is known of it counts until then."""
+        reader = self._readers.get(holder)
+        if reader is not None:
+            reader.restart()
 
     def _attend(self, holder: HolderId, tasks: asyncio.TaskGroup) -> None:
         """Have a follower for a holder; one whose page is silent for long is replaced."""
-        page = self._seen.get(holder)
-        if page is None:
-            page = self._seen[holder] = _Page(asked_at=self._clock())
-        elif not self._is_silent(page):
+        reader = self._readers.get(holder)
+        if reader is None:
+            reader = self._readers[holder] = PageReader(holder, self._holdings, self._mac_key, self._clock)
+        elif reader.silent_s <= SILENCE_S:
             return
         else:
             self._followers[holder].cancel()
-            page.asked_at = self._clock()
-            page.reloads += 1
-        self._followers[holder] = tasks.create_task(self._follow(holder, page))
-
-    def _is_silent(self, page: _Page) -> bool:
-        return self._clock() - max(page.heard_at, page.asked_at) > SILENCE_S
+            reader.asked_at = self._clock()
+            reader.reloads += 1
+        self._followers[holder] = tasks.create_task(self._follow(holder, reader))
 
     def _leave(self, holder: HolderId) -> None:
         self._followers.pop(holder).cancel()
+        self._readers.pop(holder).close()
         self._holdings.forget(holder)
-        del self._seen[holder]
 
-    async def _follow(self, holder: HolderId, page: _Page) -> None:
-        waits, start = delays(0.02, 2.0), _UNREAD
+    async def _follow(self, holder: HolderId, reader: PageReader) -> None:
+        waits, start = delays(0.02, 2.0), UNREAD
         while True:
             try:
-                await self._read(holder, page)
+                await self._read(holder, reader)
             except BadMessage as exc:
-                self._reject(page, exc)
+                reader.reject(exc)
             except Exception:
                 self._fail("the page of %s is read anew", holder)
-                page.place = (page.place[0], -1)  # what was half applied is replaced by the next checkpoint
-            if page.place > start:
-                waits, start = delays(0.02, 2.0), page.place
+                reader.restart()  # a message may be half applied
+            if reader.known > start:
+                waits, start = delays(0.02, 2.0), reader.known
             await asyncio.sleep(next(waits))
-            page.reloads += 1
+            reader.reloads += 1
 
-    async def _read(self, holder: HolderId, page: _Page) -> None:
-        """Read a page until it skips."""
+    async def _read(self, holder: HolderId, reader: PageReader) -> None:
+        """Read a page until it must be read anew."""
         async with aclosing(self._pages.follow(holder)) as messages:
             async for sealed in messages:
-                try:
-                    in_order = self._take(holder, page, self._opened(holder, page, sealed))
-                except BadMessage as exc:
-                    self._reject(page, exc)
+                message = await reader.open(sealed)
+                if message is None:
                     continue
-                if not in_order:
-                    page.gaps += 1
+                known = reader.known
+                goes_on = await reader.take(message)
+                if isinstance(message, Batch) and message.served and reader.known > known:
+                    self._tell(holder, message.served)
+                if not goes_on:
                     return
-
-    def _opened(self, holder: HolderId, page: _Page, sealed: Sealed) -> Message:
-        if sealed.holder != holder:
-            raise BadMessage(f"{holder}: its page holds a message of {sealed.holder}")
-        if sealed.epoch < page.place[0]:
-            raise BadMessage(f"{holder}: epoch {sealed.epoch} is over; it is {page.place[0]}")
-        return unseal(sealed, self._mac_key(holder, sealed.epoch))
-
-    def _take(self, holder: HolderId, page: _Page, message: Message) -> bool:
-        """Take in one message; False if something before it is missing. What is known already changes nothing."""
-        place = (message.epoch, message.seq)
-        if place <= page.place:
-            return True
-        if isinstance(message, Checkpoint):
-            self._holdings.replace(holder, message.changes)
-        elif place == (page.place[0], page.place[1] + 1) and page.place[1] >= 0:
-            self._holdings.apply(holder, message.changes)
-        else:
-            return False
-        page.place, page.load, page.heard_at, page.doubted = place, message.load, self._clock(), False
-        if isinstance(message, Batch):
-            self._tell(holder, message.served)
-        return True
 
     def _tell(self, holder: HolderId, outcomes: tuple[Served, ...]) -> None:
         for served in outcomes:
@@ -177,11 +163,11 @@ class Mirror:
             except Exception:
                 self._fail("an outcome of %s was not taken in", holder)
 
-    def _reject(self, page: _Page, error: BadMessage) -> None:
-        page.rejected += 1
-        if not page.doubted:
-            log.warning("rejected: %s", error)
-        page.doubted = True
+    async def _sweep(self) -> None:
+        """Free in small steps, without end, what the departed and the replaced left in the holdings."""
+        while True:
+            more = self._holdings.sweep(_SWEEP_NAMES)
+            await asyncio.sleep(_SWEEP_REST_S if more else _LOOK_S)
 
     def _fail(self, what: str, holder: HolderId) -> None:
         self.errors += 1

@@ -28,6 +28,7 @@ from kvplane.directory import (
     holder_id,
     seal,
 )
+from kvplane.directory.digest import Digest
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 ONE, TWO = holder_id("one"), holder_id("two")
@@ -220,6 +221,37 @@ async def test_a_page_that_is_silent_is_read_anew_and_keeps_what_it_said(key: Do
 
     assert kept == 1
     assert watch.gpu(ONE, key) == 2
+
+
+async def test_a_digest_that_is_not_met_heals_with_the_page_and_tells_no_outcome_twice(
+    key: DomainKey, until: Until
+) -> None:
+    digest = Digest()
+    digest.add(Level.GPU, depths(key, 1, 2, 3)[0].names)
+    told, grown = batch(ONE, 1, served=(SERVED,)), depths(key, 2, 3)
+    first = [whole(ONE, 0, depths(key, 1)), told, batch(ONE, 2, digest=bytes(digest))]
+    second = [whole(ONE, 0, depths(key, 1)), told, batch(ONE, 2, grown, digest=bytes(digest)), batch(ONE, 3)]
+    pages = ScriptedPages({ONE: [first, second], TWO: [[]]})
+    async with watching(pages) as watch:
+        await until(lambda: watch.seq(ONE) == 3)
+        seen = watch.mirror.seen(ONE)
+
+    assert seen is not None
+    assert (seen.mismatches, seen.reloads, seen.gaps, seen.behind) == (1, 1, 0, 0)
+    assert watch.gpu(ONE, key) == 3
+    assert watch.outcomes == [(ONE, SERVED)]
+
+
+async def test_what_the_departed_and_the_replaced_leave_is_swept(key: DomainKey, until: Until) -> None:
+    pages = MemoryPages()
+    await pages.checkpoint(whole(ONE, 0, depths(key, 1)))
+    async with watching(pages) as watch:
+        await until(lambda: watch.seq(ONE) == 0)
+        watch.live = []
+        watch.now = 5.1
+        await until(lambda: not watch.holdings.holders())
+
+        await until(lambda: watch.holdings.bytes == 0)
 
 
 async def test_who_leaves_is_heard_until_silent_then_forgotten_and_may_come_back(key: DomainKey, until: Until) -> None:
