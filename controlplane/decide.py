@@ -71,10 +71,8 @@ class Decider:
         """Choose once. For want of knowledge it never raises: with no replica known there is no choice."""
         at_ns, started = self._clock_ns(), time.perf_counter_ns()
         self._decisions += 1
-        _, key = self._secret(asked.domain)
-        prefix = Prefix(asked.words, self._block_tokens, (Segment(key, len(asked.words)),))
         request = RoutedRequest(len(asked.words) // 4, asked.max_tokens, self._block_tokens)
-        candidates, blind = self._candidates(prefix, request)
+        candidates, blind = self._candidates(self._prefix(asked))
         choice, reason = self._choose(request, candidates)
         return Decision(
             id=secrets.token_hex(8),
@@ -99,7 +97,7 @@ class Decider:
         number = 0
         if choice is not None:
             uncached = decision.request.prompt_tokens - decision.predicted_cached_tokens
-            number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks)
+            number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks, self._prefix(asked))
         ticket = Ticket(
             id=decision.id,
             router=self._router,
@@ -118,6 +116,7 @@ class Decider:
 
         Its deadline may have passed long ago in an answer that streams, so the next replica gets a little time.
         """
+        self._sight.overlay.withdraw(ticket.number)
         deadline_s = max(ticket.deadline_s, self._clock_ns() / 1e9 + _REPEAT_S)
         return ticket.without(without, deadline_s, self._ticket_key)
 
@@ -135,6 +134,8 @@ class Decider:
         ticket, choice = self._awaited.pop(served.decision, (None, None))
         if ticket is not None:
             self.ended(ticket)  # a client may have left where no one could tell
+            if served.finish == "failed" or not served.output_tokens or replica not in ticket.ranks[:1]:
+                self._sight.overlay.withdraw(ticket.number)  # its prompt was not computed there to the end
         elif served.router == self._router:
             return False  # told twice: the replica could not know that it had been heard
         if self._policy is not None and served.finish != "failed":
@@ -151,10 +152,13 @@ class Decider:
             self._secrets[domain] = (salt, domain_key(salt, self._model, "", self._block_tokens))
         return self._secrets[domain]
 
-    def _candidates(self, prefix: Prefix, request: RoutedRequest) -> tuple[Sequence[Candidate], str]:
+    def _prefix(self, asked: Asked) -> Prefix:
+        return Prefix(asked.words, self._block_tokens, (Segment(self._secret(asked.domain)[1], len(asked.words)),))
+
+    def _candidates(self, prefix: Prefix) -> tuple[Sequence[Candidate], str]:
         since = {replica: self._decisions - at for replica, at in self._chosen_at.items()}
         try:
-            return self._sight.look(prefix, request.prompt_tokens, since), ""
+            return self._sight.look(prefix, since), ""
         except Exception:
             self._survived("directory")
             return self._sight.blind(since), "directory failed"

@@ -1,7 +1,7 @@
 """One stored decision joined to its outcome: what a query answers with."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -50,6 +50,11 @@ class DecisionRow:
         return RoutedRequest(self.prompt_tokens, self.max_tokens, self.block_tokens)
 
     @property
+    def expected_cached_tokens(self) -> int:
+        """Those of the predicted tokens that were not in the chosen replica's cache yet."""
+        return sum(each.expected_tokens for each in self.candidates if each.replica == self.chosen)
+
+    @property
     def prediction_error(self) -> int | None:
         """Cached tokens, predicted less reported."""
         if self.chosen is None or self.actual_cached_tokens is None:
@@ -57,7 +62,12 @@ class DecisionRow:
         return self.predicted_cached_tokens - self.actual_cached_tokens
 
     def to_json(self) -> dict[str, Any]:  # JSON
-        return asdict(self) | {"prediction_error": self.prediction_error}
+        derived = {
+            "expected_cached_tokens": self.expected_cached_tokens,
+            "prediction_error": self.prediction_error,
+        }
+        row: dict[str, Any] = msgspec.to_builtins(self)
+        return row | derived
 
 
 def joined(

@@ -2,8 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from ..policies import Candidate, Choice, ReplicaId, UnknownPolicy, cost_unit, ranked
 from ..policies import replay as replay_choice
@@ -61,7 +62,8 @@ def _preference(row: DecisionRow) -> Sequence[Candidate]:
 def _outcome(row: DecisionRow) -> Iterator[str]:
     ttft = "" if row.predicted_ttft_ms is None else f" and a first token after {row.predicted_ttft_ms:,.0f} ms"
     if row.chosen is not None:
-        yield f"Predicted: {row.predicted_cached_tokens:,} cached tokens{ttft}."
+        coming = f" ({row.expected_cached_tokens:,} of them under way)" if row.expected_cached_tokens else ""
+        yield f"Predicted: {row.predicted_cached_tokens:,} cached tokens{coming}{ttft}."
     if row.finish is None:
         yield "Reported: nothing yet."
         return

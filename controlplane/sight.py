@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..directory import HolderId, Holdings, Load, Mirror, Overlap, Overlay, Prefix
+from ..directory import HolderId, Holdings, Mirror, Overlay, Prefix
 from ..policies import Candidate, ReplicaId
 from .roster import Roster
 
 _SILENT_AFTER_S = 3.0  # a page this old says little about its replica's load
+_NOTHING = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,44 +20,43 @@ class Sight:
     overlay: Overlay
     roster: Roster
 
-    def look(self, prefix: Prefix, prompt_tokens: int, since_chosen: dict[str, int]) -> Sequence[Candidate]:
+    def look(self, prefix: Prefix, since_chosen: dict[str, int]) -> Sequence[Candidate]:
         """Every live replica with what it could reuse of this prompt and what it has to do."""
-        overlap = self.holdings.find(prefix)
+        held, expected = self.holdings.find(prefix).table(), self.overlay.extents(prefix)
         return [
             self._candidate(
-                HolderId(replica), overlap, prefix.block_tokens, prompt_tokens, since_chosen.get(replica, 0)
+                HolderId(replica),
+                held.get(HolderId(replica), _NOTHING),
+                expected.get(HolderId(replica), 0),
+                prefix.block_tokens,
+                since_chosen.get(replica, 0),
             )
             for replica in self.roster.live
         ]
 
     def blind(self, since_chosen: dict[str, int]) -> Sequence[Candidate]:
         """The live replicas when nothing is known of them but this router's own tickets."""
-        return [
-            Candidate(
-                ReplicaId(replica),
-                ongoing=self.overlay.ongoing(HolderId(replica)),
-                last_chosen=since_chosen.get(replica, 0),
-                known=False,
-            )
-            for replica in self.roster.live
-        ]
+        return [self._unknown(HolderId(replica), since_chosen.get(replica, 0)) for replica in self.roster.live]
 
     def age_ms(self, replica: str | None) -> float:
         """How old the chosen replica's page is here; 0 where there is none."""
-        seen = self.mirror.seen(HolderId(replica)) if replica else None
-        return seen.age_s * 1e3 if seen else 0.0
+        heard = self.mirror.load(HolderId(replica)) if replica else None
+        return heard[1] * 1e3 if heard else 0.0
 
     def _candidate(
-        self, holder: HolderId, overlap: Overlap, block_tokens: int, prompt_tokens: int, last_chosen: int
+        self, holder: HolderId, held: tuple[int, int, int], expected: int, block_tokens: int, last_chosen: int
     ) -> Candidate:
-        seen = self.mirror.seen(holder)
-        load = self.overlay.load(holder, seen.load if seen else Load())
-        gpu, cpu, disk = (min(blocks * block_tokens, prompt_tokens) for blocks in overlap.extents(holder))
+        heard = self.mirror.load(holder)
+        if heard is None:
+            return self._unknown(holder, last_chosen)
+        published, age_s = heard
+        load = self.overlay.load(holder, published)
+        gpu, cpu, disk = held
         return Candidate(
             replica=ReplicaId(holder),
-            gpu_tokens=gpu,
-            cpu_tokens=cpu,
-            disk_tokens=disk,
+            gpu_tokens=max(gpu, expected) * block_tokens,
+            cpu_tokens=max(cpu, expected) * block_tokens,
+            disk_tokens=max(disk, expected) * block_tokens,
             waiting_prefill_tokens=load.waiting_prefill_tokens,
             running_sequences=load.running_sequences,
             decode_blocks=load.decode_blocks,
@@ -64,6 +64,10 @@ class Sight:
             total_blocks=load.total_blocks,
             ongoing=self.overlay.ongoing(holder),
             last_chosen=last_chosen,
-            known=seen is not None,
-            fresh=seen is not None and seen.age_s < _SILENT_AFTER_S,
+            fresh=age_s < _SILENT_AFTER_S,
+            expected_tokens=max(expected - disk, 0) * block_tokens,
         )
+
+    def _unknown(self, holder: HolderId, last_chosen: int) -> Candidate:
+        ongoing = self.overlay.ongoing(holder)
+        return Candidate(ReplicaId(holder), ongoing=ongoing, last_chosen=last_chosen, known=False)

@@ -1,8 +1,9 @@
 """What a policy believes of its candidates: impossible numbers are set aside, unread pages are guessed."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from operator import attrgetter
+
+from msgspec.structs import replace
 
 from .contract import Candidate, RoutedRequest
 

@@ -39,6 +39,9 @@ ACME, GLOBEX = Domain("acme", "default"), Domain("globex", "default")
 class Fresh(Mirror):
     """A mirror that has just heard from everyone that they are idle."""
 
+    def load(self, holder: HolderId) -> tuple[Load, float]:
+        return Load(), 0.1
+
     def seen(self, holder: HolderId) -> Seen:
         return Seen(Load(), age_s=0.1, epoch=1, seq=1, blocks=0, gaps=0, reloads=0, rejected=0)
 
@@ -51,12 +54,12 @@ class Router:
     sight: Sight
 
 
-def router(policy: Policy | None, replicas: Sequence[str] = ("a", "b", "c")) -> Router:
+def router(policy: Policy | None, replicas: Sequence[str] = ("a", "b", "c"), overlay: Overlay | None = None) -> Router:
     """A router that knows these replicas to be alive, and nothing of their caches."""
     holdings, roster = Holdings(), Roster()
     roster.update(replicas)
     mirror = Fresh(MemoryPages(), holdings, KEYRING.mac_key, lambda holder, served: None, time.monotonic)
-    sight = Sight(holdings, mirror, Overlay("r1"), roster)
+    sight = Sight(holdings, mirror, overlay or Overlay("r1", time.monotonic), roster)
     return Router(Decider("r1", MODEL, BLOCK, KEYRING, sight, policy, "test"), sight)
 
 

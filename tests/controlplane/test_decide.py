@@ -2,13 +2,23 @@
 
 import time
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 
 from kvplane.controlplane.decide import LEFT_TO_RAY, NOBODY
-from kvplane.directory import HolderId, Prefix, Served
+from kvplane.controlplane.decision import Decision
+from kvplane.directory import HolderId, Overlay, Prefix, Served
 from kvplane.directory.wire import Finish
-from kvplane.policies import Candidate, Choice, Outcome, ReplicaId, RoutedRequest
+from kvplane.policies import (
+    Candidate,
+    Choice,
+    Outcome,
+    PolicySettings,
+    ReplicaId,
+    RoutedRequest,
+    build_policy,
+)
 from kvplane.tests.routers import ACME, BLOCK, GLOBEX, KEYRING, TRACEPARENT, asked, decide, hold, router, words
 from kvplane.workers.ticket import Ticket, verify
 
@@ -158,3 +168,86 @@ def test_a_late_answer_that_goes_on_elsewhere_gets_a_little_time() -> None:
 
     verify(repeat, KEYRING.ticket_key(), time.time())
     assert ticket.ranks[0] not in repeat.ranks
+
+
+class LoadOnly(Overlay):
+    """Own tickets count as load, and promise nothing."""
+
+    def extents(self, prefix: Prefix) -> dict[HolderId, int]:
+        return {}
+
+
+SHARED = range(40 * BLOCK)  # a system prompt, say
+
+
+def burst(overlay: Overlay, count: int = 8) -> list[Decision]:
+    """Requests of one beginning and an end of their own, in one tick, while no page says anything."""
+    made = router(build_policy(PolicySettings(), Random(1)), overlay=overlay)
+    return [decide(made, asked(words(*SHARED, 1000 + number))).decision for number in range(count)]
+
+
+def chosen(decision: Decision) -> str:
+    assert decision.choice is not None
+    return decision.choice.replica
+
+
+def test_a_burst_goes_where_its_prefix_will_be() -> None:
+    first, *later = burst(Overlay("r1", time.monotonic))
+
+    assert (first.reason, first.predicted_cached_tokens) == ("cold: tie, drawn", 0)
+    assert {chosen(decision) for decision in later} == {chosen(first)}
+    for decision in later:
+        extents = {each.replica: (each.gpu_tokens, each.expected_tokens) for each in decision.candidates}
+        assert extents == {name: (160, 160) if name == chosen(first) else (0, 0) for name in "abc"}
+        assert (decision.predicted_cached_tokens, decision.reason) == (160, "longest prefix")
+
+
+def test_without_promises_a_burst_is_spread_by_load_alone() -> None:
+    spread = burst(LoadOnly("r1", time.monotonic))
+
+    assert {chosen(decision) for decision in spread} == {"a", "b", "c"}
+    assert {decision.predicted_cached_tokens for decision in spread} == {0}
+
+
+def test_a_ticket_adds_as_load_only_what_will_not_have_been_computed_before_it() -> None:
+    decisions = burst(Overlay("r1", time.monotonic))
+    waiting = [max(each.waiting_prefill_tokens for each in decision.candidates) for decision in decisions]
+
+    assert waiting == [0, *range(161, 168)]
+
+
+def test_another_tenants_ticket_promises_nothing() -> None:
+    made = router(Longest())
+    decide(made, asked(PROMPT, ACME))
+
+    assert decide(made, asked(PROMPT, GLOBEX)).decision.predicted_cached_tokens == 0
+    assert decide(made, asked(PROMPT, ACME)).decision.predicted_cached_tokens == 2 * BLOCK
+
+
+def test_a_request_that_goes_on_elsewhere_leaves_no_promise_where_it_failed() -> None:
+    made = router(Longest())
+    ticket = decide(made, asked(PROMPT)).ticket
+    made.decider.repeat(ticket, without=ticket.ranks[0])
+
+    assert decide(made, asked(PROMPT)).decision.predicted_cached_tokens == 0
+
+
+@pytest.mark.parametrize(
+    "rank, finish, output_tokens, promised",
+    [
+        (0, "stop", 5, 2 * BLOCK),
+        (0, "cancelled", 5, 2 * BLOCK),
+        (0, "cancelled", 0, 0),
+        (0, "failed", 5, 0),
+        (1, "stop", 5, 0),
+    ],
+)
+def test_an_outcome_voids_the_promise_of_a_prompt_that_was_not_computed_there(
+    rank: int, finish: Finish, output_tokens: int, promised: int
+) -> None:
+    made = router(Longest())
+    ticket = decide(made, asked(PROMPT)).ticket
+    told = Served(ticket.id, ticket.router, finish, 10, 0, output_tokens, 1.0, 2.0, 9.0)
+    made.decider.learn(HolderId(ticket.ranks[rank]), told)
+
+    assert decide(made, asked(PROMPT)).decision.predicted_cached_tokens == promised

@@ -4,6 +4,8 @@ import re
 from dataclasses import replace
 from random import Random
 
+import msgspec
+
 from kvplane.controlplane.decisions import DecisionRow
 from kvplane.controlplane.explain import explain
 from kvplane.policies import Candidate, PolicyName, PolicySettings, ReplicaId, RoutedRequest, build_policy
@@ -69,6 +71,14 @@ def test_it_says_where_a_request_went_that_found_its_replica_full() -> None:
     assert f"It was served by {B.replica}: {A.replica} was full or gone by then." in explain(row)
 
 
+def test_it_says_how_much_of_a_prediction_was_still_under_way() -> None:
+    row = decided(msgspec.structs.replace(holding(A, 800), expected_tokens=160), B)
+
+    assert "Predicted: 800 cached tokens (160 of them under way) and a first token after 200 ms." in explain(row)
+    assert row.to_json()["expected_cached_tokens"] == 160
+    assert row.to_json()["candidates"][0]["expected_tokens"] == 160
+
+
 def test_it_says_who_asked_who_held_what_and_what_each_would_have_cost() -> None:
     lines = explain(decided(holding(A, 800, waiting=100), B)).splitlines()
 
@@ -114,7 +124,8 @@ def test_a_policy_that_looks_at_neither_says_that_neither_mattered() -> None:
 
 
 def test_a_drawn_choice_names_its_chance_and_a_silent_replica_is_marked() -> None:
-    text = explain(decided(A, replace(B, fresh=False), replace(C, known=False)))
+    silent, unknown = msgspec.structs.replace(B, fresh=False), msgspec.structs.replace(C, known=False)
+    text = explain(decided(A, silent, unknown))
 
     assert "cold: tie, drawn (its chance was 33%)" in text
     assert "silent: its load is a guess" in text
