@@ -3,9 +3,11 @@
 from ray import serve
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
-from ..workers import Replica
+from ..workers import Replica, pace
 from .config import RAY, Settings
+from .errors import ConfigError
 from .ingress import Ingress
+from .misfit import misfit
 from .registrar import Registrar
 from .seam import RAYS_OWN, SEAM
 
@@ -20,9 +22,12 @@ def build(args: Settings) -> serve.Application:
 
 
 def compose(args: Settings, ingress: type, replica: type) -> serve.Application:
-    """Bind registrar, replicas and routers; another ingress or replica is a subclass of ours."""
+    """Bind registrar, replicas and routers; another ingress or replica is a subclass of ours. Raises `ConfigError`."""
+    if (why := misfit(args, args.engine.blocks)) is not None:
+        raise ConfigError(why)
     registrar = _registrar().bind(args.state, args.tenants_file, _url(args))
-    replicas = _replicas(args, replica).bind(args.name, args.engine, args.directory, registrar)
+    beat = pace(args.replicas.max_count or args.replicas.count)
+    replicas = _replicas(args, replica).bind(args.name, args.engine, args.directory, beat, registrar)
     return _routers(args, ingress).bind(args, replicas, registrar)
 
 

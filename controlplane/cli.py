@@ -14,9 +14,12 @@ from ..workers import BadModel
 from .config import RAY, Settings
 from .decisions import Decisions, NoDecisions
 from .demo import DemoError, run_demo
+from .directory_cli import directory
 from .errors import ConfigError
 from .explain import explain
-from .status import NotRunning, fetch_status, show_status
+from .fetch import NotRunning, Refused
+from .options import STATE, ConfigFile, Json, State, Url
+from .status import fetch_status, show_status
 from .table import show_decisions
 from .up import up_until_signal
 
@@ -28,11 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # locals hold keys
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(directory)
 console = Console()
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file of settings.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")]
-State = Annotated[Path, typer.Option(help="The application's state folder.")]
 
 
 @app.command()
@@ -51,8 +51,8 @@ def up(
 
 @app.command()
 def status(
-    state: State = Path(".kvplane"),
-    url: Annotated[str | None, typer.Option(help="Where it is served, if not where `kvplane up` said.")] = None,
+    state: State = STATE,
+    url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Show replicas, directory and routers of the running application."""
@@ -86,7 +86,7 @@ def decisions(
     ] = None,
     since: Annotated[str | None, typer.Option(help="Only later than this: 10m, 2h, 1d, or an ISO time.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="Explain one decision in words (a prefix of its id).")] = None,
-    state: State = Path(".kvplane"),
+    state: State = STATE,
     as_json: Json = False,
 ) -> None:
     """Ask where requests went, and why."""
@@ -121,7 +121,7 @@ def main() -> None:
         app.add_typer(command.load(), name=command.name)
     try:
         app()
-    except (BadModel, ConfigError, DemoError, NoDecisions, NotRunning) as exc:
+    except (BadModel, ConfigError, DemoError, NoDecisions, NotRunning, Refused) as exc:
         typer.secho(f"kvplane: {exc}", err=True, fg=typer.colors.RED)
         raise SystemExit(2) from exc
     except KeyboardInterrupt:

@@ -24,6 +24,18 @@ MAX_BODY_BYTES = 8 << 20  # a million tokens and more
 _DONE = b"data: [DONE]\n\n"
 
 
+class Inspector(Protocol):
+    """What an operator may ask of the directory; answers are plain values."""
+
+    async def stats(self) -> object: ...
+
+    async def find(self, body: bytes) -> object:
+        """Raises `ApiError`."""
+        ...
+
+    async def verify(self) -> object: ...
+
+
 class Front(Protocol):
     """What the endpoints need of a router."""
 
@@ -53,6 +65,9 @@ class Front(Protocol):
         """What every process of the application says of itself."""
         ...
 
+    @property
+    def inspector(self) -> Inspector: ...
+
     def count(self, endpoint: str, status: int) -> None: ...
 
 
@@ -68,6 +83,9 @@ def build_http(front: Front) -> Starlette:
             Route("/ready", surface.is_ready),
             Route("/metrics", surface.counted("metrics", surface.metrics)),
             Route("/status", surface.counted("status", surface.status)),
+            Route("/directory/stats", surface.counted("directory", surface.directory_stats)),
+            Route("/directory/find", surface.counted("directory", surface.directory_find), methods=["POST"]),
+            Route("/directory/verify", surface.counted("directory", surface.directory_verify), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _http_error},
     )
@@ -119,14 +137,29 @@ class _Surface:
         return _json({"status": "ready"}) if missing is None else _json({"status": "waiting", "for": missing}, 503)
 
     async def metrics(self, request: Request) -> Response:
-        if self._front.metrics_need_key and not self._front.is_operator(_key(request)):
-            raise Unauthenticated("this key is not the operator's", code="invalid_api_key")
+        if self._front.metrics_need_key:
+            self._check_operator(request)
         return Response(self._front.metrics(), media_type=CONTENT_TYPE)
 
     async def status(self, request: Request) -> Response:
+        self._check_operator(request)
+        return _json(await self._front.report())
+
+    async def directory_stats(self, request: Request) -> Response:
+        self._check_operator(request)
+        return _json(await self._front.inspector.stats())
+
+    async def directory_find(self, request: Request) -> Response:
+        self._check_operator(request)
+        return _json(await self._front.inspector.find(await _body(request)))
+
+    async def directory_verify(self, request: Request) -> Response:
+        self._check_operator(request)
+        return _json(await self._front.inspector.verify())
+
+    def _check_operator(self, request: Request) -> None:
         if not self._front.is_operator(_key(request)):
             raise Unauthenticated("this key is not the operator's", code="invalid_api_key")
-        return _json(await self._front.report())
 
     def _domain(self, request: Request) -> Domain:
         domain = self._front.domain(_key(request))

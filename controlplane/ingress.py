@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -25,10 +25,15 @@ from .answer import Piece, pieces
 from .config import Settings
 from .decide import Asked, Decider
 from .decision import Decision
+from .directory_report import MirrorReport
+from .directory_verify import Mirrored
 from .errors import Overloaded
+from .fleet import ServeFleet, told
 from .handle_wire import HandleWire
 from .http import build_http
+from .inspector import Inspector
 from .metrics import Metrics, RouterState
+from .misfit import misfit
 from .openai import Chat, Completion, sampling
 from .operator import operator_key
 from .prompt import room, words_of
@@ -58,6 +63,7 @@ class RouterStatus(msgspec.Struct, frozen=True):
     repeats: int
     failures: dict[str, int]
     mirror_errors: int
+    misfit: str | None  # why the fleet at its worst does not fit this router's mirror
 
 
 @serve.ingress()
@@ -125,13 +131,15 @@ class Ingress:
 
     async def report(self) -> dict[str, object]:
         """What registrar, replicas and routers say of themselves."""
-        app = serve.get_replica_context().app_name
-        routers = serve.get_deployment_handle(serve.get_replica_context().deployment, app)
         return {
-            "registrar": (await _told(self._registrar))[0],
-            "replicas": await _told(self._replicas),
-            "routers": await _told(routers),
+            "registrar": (await told(self._registrar, "status"))[0],
+            "replicas": await told(self._replicas, "status"),
+            "routers": await told(_routers(), "status"),
         }
+
+    @property
+    def inspector(self) -> Inspector:
+        return self._inspector
 
     async def status(self) -> RouterStatus:
         """What this router sees."""
@@ -145,7 +153,20 @@ class Ingress:
             repeats=self._half.repeats,
             failures=dict(self._decider.failures),
             mirror_errors=self._mirror.errors,
+            misfit=None if self._capacity is None else misfit(self._settings, self._capacity.blocks),
         )
+
+    async def mirror_report(self) -> MirrorReport:
+        """How this router's mirror does."""
+        return self._inspector.mirror_report()
+
+    async def mirrored(self, holders: Collection[HolderId]) -> Mirrored:
+        """What this router's mirror has of some replicas."""
+        return await self._inspector.mirrored(holders)
+
+    async def reload(self, wanted: Mapping[str, Collection[HolderId]]) -> None:
+        """Read anew the pages that are wanted of this router."""
+        self._inspector.reload(wanted)
 
     async def check_health(self) -> None:
         """Serve replaces a router whose mirror or store has ended."""
@@ -170,7 +191,7 @@ class Ingress:
         self._operator_key = operator_key(grant.master)
         self._holdings = Holdings()
         self._mirror = Mirror(pages, self._holdings, keyring.mac_key, self._learn, time.monotonic)
-        sight = Sight(self._holdings, self._mirror, Overlay(self._router), self._roster)
+        sight = Sight(self._holdings, self._mirror, Overlay(self._router, time.monotonic), self._roster)
         routing = settings.routing
         policy = build_policy(routing, random.Random()) if isinstance(routing, PolicySettings) else None
         self._decider = Decider(
@@ -178,6 +199,10 @@ class Ingress:
         )
         self._half = RouterHalf(self._decider, HandleWire(self._replicas), self._roster, self._record)
         self._metrics = Metrics(self._state)
+        fleet = ServeFleet(self._replicas, _routers())
+        self._inspector = Inspector(
+            self._router, settings, sight, pages, keyring, self._tenants, self._tokens, self._capacity_known, fleet
+        )
         tasks.create_task(self._mirror.run(lambda: [HolderId(replica) for replica in self._roster.live]))
         tasks.create_task(self._meet_replicas())
 
@@ -195,6 +220,8 @@ class Ingress:
             except (RayError, RayServeException) as exc:
                 log.warning("no replica has answered yet: %s", exc)
                 await asyncio.sleep(1)
+        if (why := misfit(self._settings, self._capacity.blocks)) is not None:
+            log.error("%s", why)
         self._met_at = time.monotonic()
         self._met.set()
 
@@ -256,10 +283,7 @@ class Ingress:
         }
 
 
-async def _told(deployment: DeploymentHandle) -> list[object]:
-    """The status of every process of a deployment, as plain values; of one that is ending, why it cannot tell."""
-    try:
-        answers = await deployment.broadcast("status").results_async()
-    except (RayError, RayServeException) as exc:
-        return [{"error": str(exc).splitlines()[0]}]
-    return [msgspec.to_builtins(answer) for answer in answers]
+def _routers() -> DeploymentHandle:
+    """This router's own deployment."""
+    here = serve.get_replica_context()
+    return serve.get_deployment_handle(here.deployment, here.app_name)

@@ -16,7 +16,7 @@ from ray import serve
 
 from .app import APP, build
 from .config import Settings
-from .status import URL_FILE
+from .fetch import URL_FILE
 from .tenants import first_keys
 
 _HOST = "127.0.0.1"

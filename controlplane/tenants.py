@@ -45,6 +45,11 @@ class Tenants:
     def __init__(self, by_digest: Mapping[bytes, Domain]) -> None:
         self._by_digest = by_digest
 
+    @property
+    def domains(self) -> frozenset[Domain]:
+        """Every domain that some key is bound to."""
+        return frozenset(self._by_digest.values())
+
     def domain(self, key: str) -> Domain | None:
         """The domain a key is bound to; None for a key that is nobody's."""
         return self._by_digest.get(_digest(key))

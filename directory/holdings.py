@@ -8,7 +8,7 @@ from sys import getsizeof
 
 from .digest import Digest
 from .ids import LEVELS, DomainTag, HolderId, Level
-from .masks import BITS, Rewrite
+from .masks import ALL, BITS, LEVEL_OF, WIDTH, Rewrite
 from .overlap import NO_OVERLAP, Overlap
 from .prefix import Prefix
 from .resume import resumable
@@ -134,12 +134,16 @@ class Holdings:
 
     def tally(self) -> dict[tuple[HolderId, DomainTag, Level], int]:
         """How many names each holder has of each domain, at each level and no nearer one; a full pass."""
+        holders = {slot.number: holder for holder, slot in self._slots.items()}
         found = Counter[tuple[HolderId, DomainTag, Level]]()
         for tag, table in self._tables.items():
             for mask, names in Counter(table.values()).items():
-                for holder, slot in self._slots.items():
-                    found[holder, tag, slot.level(mask)] += names
-        return {key: names for key, names in found.items() if key[2] and names}
+                bits = mask & self._live
+                while bits:  # few of all holders have one name
+                    number = ((bits & -bits).bit_length() - 1) // WIDTH
+                    found[holders[number], tag, LEVEL_OF[bits >> number * WIDTH & ALL]] += names
+                    bits &= ~(ALL << number * WIDTH)
+        return dict(found)
 
     @property
     def bytes(self) -> int:

@@ -27,7 +27,7 @@ def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["status"], ["config"], ["decisions"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["up"], ["status"], ["config"], ["decisions"], ["demo"], ["directory"]])
 def test_every_command_explains_itself(command: list[str]) -> None:
     result = RUN.invoke(cli.app, [*command, "--help"])
 
@@ -66,6 +66,7 @@ def test_since_takes_a_span_or_a_time_and_nothing_else(state: Path) -> None:
     [
         (["decisions", "--state", "nowhere"], "no decisions in"),
         (["status", "--state", "nowhere"], "state folder"),
+        (["directory", "verify", "--state", "nowhere"], "state folder"),
         (["config", "--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )

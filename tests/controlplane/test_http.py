@@ -8,7 +8,7 @@ import pytest
 
 from kvplane.controlplane.answer import Piece
 from kvplane.controlplane.errors import ApiError, BadRequest, Overloaded
-from kvplane.controlplane.http import build_http
+from kvplane.controlplane.http import Inspector, build_http
 from kvplane.controlplane.openai import Chat, Completion, Usage
 from kvplane.directory import Domain
 
@@ -16,6 +16,21 @@ KEY = "sk-acme-0123456789"
 OPERATOR = "0123456789abcdef"
 HEADERS = {"authorization": f"Bearer {KEY}", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+class FakeInspector:
+    """Says which verb was asked."""
+
+    async def stats(self) -> object:
+        return {"verb": "stats"}
+
+    async def find(self, body: bytes) -> object:
+        if body == b"{}":
+            raise BadRequest("give a prompt")
+        return {"verb": "find", "body": body.decode()}
+
+    async def verify(self) -> object:
+        return {"verb": "verify"}
 
 
 class FakeFront:
@@ -63,6 +78,10 @@ class FakeFront:
 
     async def report(self) -> object:
         return {"replicas": []}
+
+    @property
+    def inspector(self) -> Inspector:
+        return FakeInspector()
 
     def count(self, endpoint: str, status: int) -> None:
         self.counted.append((endpoint, status))
@@ -130,6 +149,23 @@ async def test_without_a_known_key_nothing_is_answered(
     assert response.status_code == 401
     assert response.json()["error"]["code"] == code
     assert front.asked == []
+
+
+@pytest.mark.parametrize("method, verb", [("GET", "stats"), ("POST", "find"), ("POST", "verify")])
+async def test_the_directory_is_shown_to_the_operator_alone(client: httpx.AsyncClient, method: str, verb: str) -> None:
+    refused = await client.request(method, f"/directory/{verb}", content=b"[]")
+    operator = {"authorization": f"Bearer {OPERATOR}"}
+    told = await client.request(method, f"/directory/{verb}", headers=operator, content=b"[]")
+
+    assert refused.status_code == 401
+    assert told.json()["verb"] == verb
+
+
+async def test_a_wrong_question_about_the_directory_is_a_bad_request(client: httpx.AsyncClient) -> None:
+    told = await client.post("/directory/find", headers={"authorization": f"Bearer {OPERATOR}"}, content=b"{}")
+
+    assert told.status_code == 400
+    assert told.json()["error"]["message"] == "give a prompt"
 
 
 async def test_the_status_is_the_operators_alone(client: httpx.AsyncClient) -> None:

@@ -25,6 +25,7 @@ def test_every_key_leads_to_its_domain_and_no_other() -> None:
     assert tenants.domain("sk-acme-abcdefghij") == Domain("acme", "support")
     assert tenants.domain("sk-globex-0123456789") == Domain("globex", "default")
     assert tenants.domain("sk-acme-012345678") is None
+    assert tenants.domains == {Domain("acme", "support"), Domain("globex", "default")}
 
 
 @pytest.mark.parametrize(

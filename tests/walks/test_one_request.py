@@ -1,5 +1,6 @@
 """One request on a real Ray, a real Redis and a real engine: it lands where its prefix is, and a query says why."""
 
+import json
 import random
 import string
 from functools import partial
@@ -7,11 +8,14 @@ from functools import partial
 import httpx
 import openai
 import pytest
+from typer.testing import CliRunner
 
+from kvplane.controlplane.cli import app
 from kvplane.controlplane.config import Settings
+from kvplane.controlplane.fetch import Report
 from kvplane.controlplane.local import Serving
 from kvplane.controlplane.status import fetch_status
-from kvplane.tests.walks.waiting import all_ended, at_most, rows_once
+from kvplane.tests.walks.waiting import all_ended, at_most, rows_once, wait_until
 
 pytestmark = pytest.mark.walk
 
@@ -34,6 +38,18 @@ def chat(serving: Serving, prompt: str, tenant: str = "acme") -> tuple[str, int]
     assert answer.usage is not None
     assert answer.usage.prompt_tokens_details is not None
     return answer.choices[0].message.content or "", answer.usage.prompt_tokens_details.cached_tokens or 0
+
+
+def told(settings: Settings, *command: str) -> Report:
+    """What `kvplane directory` says."""
+    result = CliRunner().invoke(app, ["directory", *command, "--json", "--state", str(settings.state)])
+    assert result.exit_code == 0, result.output
+    report: Report = json.loads(result.output)
+    return report
+
+
+def held(settings: Settings, prompt: str, tenant: str = "acme/default") -> Report:
+    return told(settings, "find", "--prompt", prompt, "--chat", "--tenant", tenant)
 
 
 def test_a_repeated_prompt_goes_where_its_prefix_is_and_says_the_same(serving: Serving, settings: Settings) -> None:
@@ -133,6 +149,27 @@ def test_status_shows_every_part_to_the_operator(serving: Serving, settings: Set
     [router] = report["routers"]
     assert {page["replica"]: page["blocks"] for page in router["pages"]} == held
     assert all(page["age_ms"] < 2000 for page in router["pages"])
+
+
+def test_the_directory_commands_say_who_holds_what_and_that_all_copies_agree(
+    serving: Serving, settings: Settings
+) -> None:
+    prompt = text(6)
+    chat(serving, prompt)
+    chat(serving, text(7), "globex")
+    wait_until(lambda: bool(held(settings, prompt)["holders"] and held(settings, text(7), "globex/default")["holders"]))
+    found, elsewhere = held(settings, prompt), held(settings, prompt, "globex/default")
+    stats, verified = told(settings, "stats"), told(settings, "verify")
+
+    [holder] = found["holders"]
+    assert holder["gpu_blocks"] == found["prompt_blocks"] > 10
+    assert elsewhere["holders"] == []
+    assert sum(row["blocks"] for row in stats["replicas"]) == sum(row["blocks"] for row in stats["tenants"]) > 0
+    assert {row["tenant"] for row in stats["tenants"]} == {"acme/default", "globex/default"}
+    assert all(row["bytes"] > 0 and row["node"].startswith("127.0.0.1:") for row in stats["shards"])
+    assert sum(row["pages"] for row in stats["shards"]) == 3
+    assert (verified["equal"], verified["findings"]) == (True, [])
+    assert sum(row["blocks"] for row in verified["replicas"]) == sum(row["blocks"] for row in stats["replicas"])
 
 
 def test_metrics_are_prometheus_text_without_tenants(serving: Serving) -> None:

@@ -26,6 +26,14 @@ def all_ended(count: int) -> Callable[[list[DecisionRow]], bool]:
     return lambda rows: len(rows) >= count and all(row.finish for row in rows)
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again and again, for a bounded time."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
 async def at_most(width: int, calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     """Await every call, so many at a time."""
     gate = asyncio.Semaphore(width)

@@ -1,0 +1,86 @@
+"""`kvplane directory`: three questions to the running application about its cache directory."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .directory_tables import show_found, show_stats, show_verified
+from .fetch import fetch
+from .options import STATE, Json, State, Url
+
+_VERIFY_S = 120  # three looks, a repair and some more looks, where nobody answers
+
+directory = typer.Typer(
+    name="directory", help="Look into the cache directory of the running application.", no_args_is_help=True
+)
+
+
+@directory.command()
+def stats(state: State = STATE, url: Url = None, as_json: Json = False) -> None:
+    """Show blocks and bytes by shard, replica, level and tenant, and how every router's mirror does."""
+    report = fetch(state, url, "/directory/stats")
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        show_stats(report, Console())
+
+
+@directory.command()
+def find(
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt's text.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="The prompt's token ids: 1,2,3.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file with the prompt's text.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The text is one user message: render it as a chat request would be.")
+    ] = False,
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose cache, as organisation/workspace; every tenant's if none is named.")
+    ] = None,
+    state: State = STATE,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Show which replicas hold how much of a prompt, and in which tier; the deepest first."""
+    query = {"chat": chat, "tenant": tenant, **_prompt(prompt, tokens, file)}
+    report = fetch(state, url, "/directory/find", query)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        show_found(report, Console())
+
+
+@directory.command()
+def verify(state: State = STATE, url: Url = None, as_json: Json = False) -> None:
+    """Compare what each replica holds with its page and with every router's mirror; repair what differs.
+
+    Exits with 1 if anything differed each of the three times it was looked at, even if it is repaired by then.
+    """
+    report = fetch(state, url, "/directory/verify", {}, _VERIFY_S)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        show_verified(report, Console())
+    if not report["equal"]:
+        raise typer.Exit(1)
+
+
+def _prompt(prompt: str | None, tokens: str | None, file: Path | None) -> dict[str, object]:
+    """The one prompt that was given."""
+    options = {"--prompt": prompt, "--tokens": tokens, "--file": file}
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) != 1:
+        raise typer.BadParameter(f"give one of --prompt, --tokens, --file; got {' and '.join(given) or 'none'}")
+    if tokens is not None:
+        try:
+            return {"tokens": [int(token) for token in tokens.split(",") if token.strip()]}
+        except ValueError as exc:
+            raise typer.BadParameter(f"--tokens takes whole numbers, separated by commas; got {tokens[:80]!r}") from exc
+    if file is None:
+        return {"text": prompt}
+    try:
+        return {"text": file.read_text()}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise typer.BadParameter(f"--file takes a file of text: {exc}") from exc
