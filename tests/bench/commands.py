@@ -3,15 +3,17 @@
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 import typer
-from rich.console import Console
 
-from .errors import BenchError
+from .directory_commands import ingest_command, lookup_command, recover_command
 from .overhead import MODES, overhead
+from .printing import AsJson, errors_told, show
 from .rows import table_of
 
 app = typer.Typer(help="Measure kvplane on this machine.", no_args_is_help=True)
+app.command("lookup")(lookup_command)
+app.command("ingest")(ingest_command)
+app.command("recover")(recover_command)
 
 
 class Mode(StrEnum):
@@ -38,15 +40,8 @@ def overhead_command(
         Mode, typer.Option(help="How Serve runs; throughput is HAProxy with RAY_SERVE_THROUGHPUT_OPTIMIZED.")
     ] = Mode.BOTH,
     seconds: Annotated[float, typer.Option(min=0.3, help="How long each target is asked for each row.")] = 6.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare with a bare Ray Serve application of the same shape, on the same Ray, in turns."""
-    try:
-        rows = overhead(_SEVERAL.get(mode, (mode.value,)), seconds)
-    except BenchError as exc:
-        typer.secho(f"kvplane bench: {exc}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(1) from exc
-    if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
-    else:
-        Console().print(table_of(rows))
+    with errors_told():
+        show(overhead(_SEVERAL.get(mode, (mode.value,)), seconds), table_of, as_json)
