@@ -54,7 +54,7 @@ class Overlap:
         for blocks, bits in self.ends:
             alike = bits & bits >> 1 & bits >> 2 & first  # all levels of a holder end at one depth: nothing but gpu
             found.update(dict.fromkeys(self._named(alike), (blocks, blocks, blocks)))
-            rest = bits & ~(alike * ALL)
+            rest = bits ^ alike * ALL
             if rest:
                 for level in LEVELS:
                     parts[level].update(dict.fromkeys(self._at(level, rest), blocks))

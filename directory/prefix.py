@@ -1,10 +1,10 @@
 """A prompt's leading blocks and their names: a prefix is hashed whole, then hidden under its domain's key."""
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import xxhash
 
 from .keys import DomainKey
@@ -66,50 +66,40 @@ class Prefix:
         raise ValueError(f"block {depth} lies behind the last segment")
 
 
-class Mark:
+class Mark(msgspec.Struct, eq=False, gc=False):
     """How far a prompt is hashed. Going ahead costs a copied state and the words in between, none of them twice."""
 
-    __slots__ = ("_block_bytes", "_prefix", "_state", "_words", "depth", "segment")
-
-    def __init__(
-        self,
-        prefix: Prefix,
-        segment: Segment,
-        words: memoryview,
-        block_bytes: int,
-        depth: int,
-        state: Hasher,
-    ) -> None:
-        self._prefix = prefix
-        self.segment = segment
-        self._words = words
-        self._block_bytes = block_bytes
-        self.depth = depth
-        self._state = state
+    prefix: Prefix
+    segment: Segment
+    words: memoryview
+    block_bytes: int
+    depth: int
+    state: Hasher
 
     @property
     def name(self) -> int:
         """The name of the blocks up to here."""
-        return self.segment.key.name(self._state.digest())
+        return self.segment.key.name(self.state.digest())
 
     def ahead(self, depth: int) -> "Mark":
         """The mark at a greater depth."""
-        prefix, segment, words, size = self._prefix, self.segment, self._words, self._block_bytes
+        prefix, segment, words, size = self.prefix, self.segment, self.words, self.block_bytes
         if depth > segment.until_block:  # the fingerprints of another domain begin with another seed
             return prefix.begin(prefix.segment(depth)).ahead(depth)
-        state = self._state.copy()
+        state = self.state.copy()
         state.update(words[self.depth * size : depth * size])
         return Mark(prefix, segment, words, size, depth, state)
 
     def names(self, until: int) -> list[int]:
         """The names of every depth behind this one, up to and including `until`; cheaper than one at a time."""
-        segment, size = self._prefix.segment(self.depth + 1), self._block_bytes
-        if segment is self.segment:
-            state = self._state.copy()
+        segment, size = self.segment, self.block_bytes
+        if self.depth < segment.until_block:
+            state = self.state.copy()
         else:
-            state = xxhash.xxh3_128(self._words[: self.depth * size], seed=segment.key.seed)
+            segment = self.prefix.segment(self.depth + 1)
+            state = xxhash.xxh3_128(self.words[: self.depth * size], seed=segment.key.seed)
         last = min(until, segment.until_block)
-        found = segment.key.names(fingerprints(state, self._words[self.depth * size : last * size], size))
+        found = segment.key.names(fingerprints(state, self.words[self.depth * size : last * size], size))
         return found if last == until else found + self.ahead(last).names(until)
 
 
@@ -130,7 +120,7 @@ class Chain:
 def fingerprints(state: Hasher, words: bytes | memoryview, block_bytes: int) -> bytes:
     """Hash on, block by block: the 128 bits at the end of each, behind one another. `state` is moved along."""
     update, digest, found = state.update, state.digest, []
-    for (block,) in struct.iter_unpack(f"{block_bytes}s", words):
-        update(block)
+    for begin in range(0, len(words), block_bytes):
+        update(words[begin : begin + block_bytes])
         found.append(digest())
     return b"".join(found)

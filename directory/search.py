@@ -13,7 +13,7 @@ from .prefix import Mark, Prefix
 Tables = Mapping[DomainTag, Mapping[int, int]]
 End = tuple[int, int]  # a depth, and the bits of those whose extent it is
 
-_LEAF = 8  # so many blocks are named faster in a run than by halving: a name in a run costs a fifth of a lone one
+_LEAF = 5  # so many blocks are named faster in a run than by halving: in a run a name costs a fifth of a lone one
 _NOTHING: Mapping[int, int] = {}
 
 
@@ -25,6 +25,7 @@ def ends_of(prefix: Prefix, tables: Tables, live: int, k: int | None) -> tuple[l
     """
     ends: list[End] = []
     wanted, bound = live, 0
+    ended, furthest = 0, every(Level.DISK, live.bit_length() // WIDTH + 1)
     intervals: list[tuple[Mark, int, int, int]] = [(prefix.start, prefix.blocks + 1, live, 0)]
     while intervals:
         low, high, at_low, at_high = intervals.pop()
@@ -39,11 +40,15 @@ def ends_of(prefix: Prefix, tables: Tables, live: int, k: int | None) -> tuple[l
             at_middle = tables.get(middle.segment.key.tag, _NOTHING).get(middle.name, 0) & at_low | at_high
             intervals += (low, middle.depth, at_low, at_middle), (middle, high, at_middle, at_high)
             continue
-        ends += _leaf(prefix, tables, low, high, at_low, at_high)
+        found = _leaf(prefix, tables, low, high, at_low, at_high)
+        ends += found
         if k is not None and wanted == live:
-            found, unfinished = _found(ends, live)
-            if found >= k:
-                wanted, bound = unfinished, max(0, low.depth - 1)
+            for _, bits in found:
+                ended |= bits
+            holders = ended & furthest
+            if holders.bit_count() >= k:
+                wanted = (holders >> Level.DISK - 1) * ALL & ~ended & live
+                bound = max(0, low.depth - 1)
     return ends, bound
 
 
@@ -51,7 +56,7 @@ def _leaf(prefix: Prefix, tables: Tables, low: Mark, high: int, at_low: int, at_
     """The ends in [low, high), deepest first: every depth is looked at."""
     ends = []
     held = at_low
-    depth, segment = low.depth, prefix.segment(low.depth + 1)
+    depth, segment = low.depth, low.segment
     table = tables.get(segment.key.tag, _NOTHING)
     for name in low.names(high - 1):
         if depth == segment.until_block:
@@ -66,12 +71,3 @@ def _leaf(prefix: Prefix, tables: Tables, low: Mark, high: int, at_low: int, at_
         ends.append((depth, held ^ at_high))
     ends.reverse()
     return ends
-
-
-def _found(ends: list[End], live: int) -> tuple[int, int]:
-    """How many holders' furthest tier has ended, and those of their bits that have not."""
-    ended = 0
-    for _, bits in ends:
-        ended |= bits
-    firsts = (ended & every(Level.DISK, live.bit_length() // WIDTH + 1)) >> Level.DISK - 1
-    return firsts.bit_count(), firsts * ALL & ~ended & live
