@@ -39,8 +39,8 @@ wheel: $(VENV)/.installed  ## what `ray up` installs on its hosts, in dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
-bench: $(VENV)/.installed  ## overhead beside bare Ray Serve
-	@$(BIN)/kvplane bench overhead
+bench: $(VENV)/.installed  ## look-ups, ingest, recovery, and overhead beside bare Ray Serve (ten minutes)
+	@for each in lookup ingest recover overhead; do $(BIN)/kvplane bench $$each || exit 1; done
 
 clean:  ## forget the environment and all state
 	rm -rf $(VENV) build dist .demo .kvplane *.egg-info

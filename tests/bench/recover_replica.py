@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from ray import serve
@@ -35,6 +37,7 @@ _SETTLED_S = 4.0  # from then on its replacement may serve too, and the killed o
 def kill_replica() -> RecoverRow:
     """The seconds last from the kill to the last decision for the killed replica."""
     with (
+        redirect_stdout(sys.stderr),  # Ray tells of the worker's death there
         one_interrupt() as interrupt,
         tempfile.TemporaryDirectory(prefix="kvplane-bench-") as state,
         machine(free_port(0), cpus=_REPLICAS) as here,
