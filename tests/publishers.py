@@ -45,6 +45,7 @@ class FlakyPages(MemoryPages):
     def __init__(self) -> None:
         super().__init__()
         self.down = False
+        self.refused = 0  # calls while it was down
         self.open = asyncio.Event()
         self.open.set()
         self.forget_after: int | None = None  # drop the page behind a batch of so many names
@@ -72,6 +73,7 @@ class FlakyPages(MemoryPages):
 
     def _check(self) -> None:
         if self.down:
+            self.refused += 1
             raise PagesDown("down, as the test says")
 
     @property

@@ -184,6 +184,7 @@ async def test_after_an_outage_one_checkpoint_says_all_and_outcomes_follow() -> 
         pages.down = True
         for block in range(100):
             engine.say(stored(block), Removed((block,)))
+        await until(lambda: pages.refused > 0)
         engine.say(stored(1000))
         for number in range(1200):
             publisher.served(outcome(f"d-{number}"))
