@@ -1,6 +1,6 @@
 """The answer to a look-up: who can reuse how much of one prompt."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -62,22 +62,22 @@ class Overlap:
         found.update((holder, (gpu.get(holder, 0), cpu.get(holder, 0), blocks)) for holder, blocks in disk.items())
         return found
 
-    def _at(self, level: Level, bits: int) -> Iterator[HolderId]:
+    def _at(self, level: Level, bits: int) -> Iterable[HolderId]:
         return self._named((bits & every(level, len(self.slots))) >> level - 1)
 
-    def _named(self, firsts: int) -> Iterator[HolderId]:
+    def _named(self, firsts: int) -> Iterable[HolderId]:
         """Whose slots have their first bit set."""
-        slots = self.slots
-        if firsts.bit_count() <= _FEW:
-            while firsts:
-                lowest = firsts & -firsts
-                holder = slots[lowest.bit_length() // WIDTH]
-                if holder is not None:
-                    yield holder
-                firsts ^= lowest
-        else:
+        if firsts.bit_count() > _FEW:
             digits = format(firsts, "b")[::-WIDTH].encode().translate(_DIGITS)
-            yield from filter(None, compress(slots, digits))
+            return filter(None, compress(self.slots, digits))
+        holders = []
+        while firsts:
+            lowest = firsts & -firsts
+            holder = self.slots[lowest.bit_length() // WIDTH]
+            if holder is not None:
+                holders.append(holder)
+            firsts ^= lowest
+        return holders
 
 
 NO_OVERLAP = Overlap((), ())
