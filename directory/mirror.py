@@ -166,9 +166,13 @@ class Mirror:
     async def _sweep(self) -> None:
         """Free in small steps, without end, what the departed and the replaced left in the holdings."""
         while True:
-            more = self._holdings.sweep(_SWEEP_NAMES)
+            more = False
+            try:
+                more = self._holdings.sweep(_SWEEP_NAMES)
+            except Exception:
+                self._fail("what %s left is freed later", "the departed")
             await asyncio.sleep(_SWEEP_REST_S if more else _LOOK_S)
 
-    def _fail(self, what: str, holder: HolderId) -> None:
+    def _fail(self, what: str, whose: str) -> None:
         self.errors += 1
-        log.exception(what, holder)
+        log.exception(what, whose)
