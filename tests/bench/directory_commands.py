@@ -11,10 +11,14 @@ from .lookup_rows import lookup_table
 from .printing import AsJson, errors_told, show
 from .recover import recover
 from .recover_rows import recover_table
-from .sizes import sizes
+from .sizes import size, sizes
 
 Replicas = Annotated[str, typer.Option(help="How many replicas; several as a list: 8,64.")]
 Blocks = Annotated[str, typer.Option(help="How many placed blocks: 100k, 1M.")]
+
+_REPLICAS = (4, 4096)  # fewer could not have three holders of a prefix that not all have
+_BLOCKS = (10_000, 100_000_000)
+_TOKENS = (256, 1 << 20)
 
 
 def lookup_command(
@@ -25,17 +29,17 @@ def lookup_command(
     extents: Annotated[
         str, typer.Option(help="Distinct extents over all holders; 0 where none is cached.")
     ] = "0,1,8,64",
-    full: Annotated[bool, typer.Option(help="8 to 1024 replicas, 100k to 10M blocks: half an hour, 6 GB.")] = False,
+    full: Annotated[bool, typer.Option(help="8 to 1024 replicas, 100k to 10M blocks: half an hour, 3 GB.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """CPU of asking who holds how much of a prompt, beside Dynamo's indexes."""
     with errors_told():
         asked = Sizes(
-            FULL.replicas if full else sizes(replicas, 1000),
-            FULL.blocks if full else sizes(blocks, 1000),
-            sizes(tokens, 1024),
-            sizes(cached, 1000),
-            sizes(extents, 1000),
+            FULL.replicas if full else sizes(replicas, 1000, *_REPLICAS),
+            FULL.blocks if full else sizes(blocks, 1000, *_BLOCKS),
+            sizes(tokens, 1024, *_TOKENS),
+            sizes(cached, 1000, 0, 100),
+            sizes(extents, 1000, 0, _REPLICAS[1]),
         )
         show(lookup(asked), lookup_table, as_json)
 
@@ -48,11 +52,11 @@ def ingest_command(
 ) -> None:
     """CPU, memory and delay from an engine's event to a router's table, beside Dynamo's indexes."""
     with errors_told():
-        show(ingest(sizes(replicas, 1000), sizes(blocks, 1000), seconds), ingest_table, as_json)
+        show(ingest(sizes(replicas, 1000, *_REPLICAS), sizes(blocks, 1000, *_BLOCKS), seconds), ingest_table, as_json)
 
 
 def recover_command(
-    replicas: Annotated[int, typer.Option(min=2, help="How many replicas.")] = 256,
+    replicas: Annotated[int, typer.Option(min=_REPLICAS[0], max=_REPLICAS[1], help="How many replicas.")] = 256,
     blocks: Annotated[str, typer.Option(help="How many placed blocks: 100k, 1M.")] = "1M",
     gone_s: Annotated[float, typer.Option(min=1, help="How long there is no Redis at all.")] = 30.0,
     quick: Annotated[bool, typer.Option(help="Five seconds without Redis.")] = False,
@@ -60,5 +64,5 @@ def recover_command(
 ) -> None:
     """Faults of Redis, mirrors and replicas: how long until all is as before, and what failed meanwhile."""
     with errors_told():
-        [placed] = sizes(blocks, 1000)
+        placed = size(blocks, 1000, *_BLOCKS)
         show(recover(replicas, placed, 5.0 if quick else gone_s), recover_table, as_json)

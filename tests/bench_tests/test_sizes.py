@@ -17,6 +17,12 @@ def test_what_is_no_size_is_an_error(text: str) -> None:
         sizes(text, 1000)
 
 
+@pytest.mark.parametrize("text", ["7", "1k", "8,1k"])
+def test_a_size_out_of_bounds_is_an_error(text: str) -> None:
+    with pytest.raises(BenchError, match="this size is 8 to 900; got"):
+        sizes(text, 1000, 8, 900)
+
+
 @pytest.mark.parametrize(("size", "kilo", "text"), [(131072, 1024, "128k"), (10**7, 1000, "10M"), (0, 1000, "0")])
 def test_sizes_are_shown_as_they_are_written(size: int, kilo: int, text: str) -> None:
     assert shown(size, kilo) == text
