@@ -31,7 +31,8 @@ def fetch(state: Path, url: str | None, path: str, body: object = None, patience
         key = operator_key(read_master(state))
     except (OSError, ValueError) as exc:
         raise NotRunning(
-            f"the operator's key cannot be read ({exc}); start an application with `kvplane up`, or name its state folder by --state"
+            f"the operator's key cannot be read ({exc}); start an application with `kvplane up`, or name its state"
+            " folder by --state"
         ) from exc
     data = None if body is None else msgspec.json.encode(body)
     request = urllib.request.Request(where, data, {"authorization": f"Bearer {key}"})  # the user's own URL
