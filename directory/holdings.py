@@ -101,9 +101,6 @@ class Holdings:
             ends = resumable(prefix, ends, self._lacking)
         return Overlap(ends, self._named, bound)
 
-    def holders(self) -> frozenset[HolderId]:
-        return frozenset(self._slots)
-
     def blocks(self, holder: HolderId) -> int:
         """How many names a holder has, in any tier."""
         slot = self._slots.get(holder)

@@ -16,7 +16,7 @@ from .wire import Batch, Load, Served
 
 log = logging.getLogger(__name__)
 
-SILENCE_S = 5.0  # twenty heartbeats
+SILENCE_S = 5.0  # five heartbeats of the largest fleet
 
 _LOOK_S = 0.25
 _SWEEP_NAMES = 1000  # of the departed at once: a fifth of a millisecond

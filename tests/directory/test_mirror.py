@@ -281,7 +281,7 @@ async def test_what_the_departed_and_the_replaced_leave_is_swept(key: DomainKey,
         await until(lambda: watch.seq(ONE) == 0)
         watch.live = []
         watch.now = 5.1
-        await until(lambda: not watch.holdings.holders())
+        await until(lambda: watch.gpu(ONE, key) == watch.gpu(TWO, key) == 0)
 
         await until(lambda: watch.holdings.bytes == 0)
 
