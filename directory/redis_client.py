@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .backoff import delays
 from .errors import BadMessage, PagesDown, SlotMoves
 from .redis_node import Argument, Nodes
 
-_TRIES = 5  # within 0.62 s, which the least of timeouts leaves time for
+_SETTLE = 0.75  # of the longest wait: what is left is for the last answer, which says more than a timeout does
 
 # Nothing was done, and it will pass: a slot or a primary is on its way from one node to another.
 _UNSETTLED = (TryAgainError, ClusterDownError, BusyLoadingError, ReadOnlyError)
@@ -53,7 +53,7 @@ class RedisClient:
     async def call(self, key: str, *command: Argument) -> Any:
         """The same, tried again while the cluster settles."""
         async with self._answered():
-            return await _settled(lambda: self._nodes.send(key, *command))
+            return await self._settled(lambda: self._nodes.send(key, *command))
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script over keys of one hash tag, tried again while the cluster settles."""
@@ -66,7 +66,7 @@ class RedisClient:
                 return await self._nodes.send(keys[0], "EVAL", script.text, *parts)
 
         async with self._answered():
-            return await _settled(send)
+            return await self._settled(send)
 
     async def where(self, key: str) -> str:
         """The host and port of the server that keeps `key`."""
@@ -76,6 +76,17 @@ class RedisClient:
     async def aclose(self) -> None:
         await self._nodes.aclose()
 
+    async def _settled(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        until = time.monotonic() + _SETTLE * self._timeout_s
+        for delay_s in delays(0.02, 0.5):
+            try:
+                return await send()
+            except _UNSETTLED:
+                if time.monotonic() + delay_s > until:
+                    raise
+                await asyncio.sleep(delay_s)
+        raise AssertionError("delays never end")
+
     @asynccontextmanager
     async def _answered(self) -> AsyncIterator[None]:
         try:
@@ -83,15 +94,6 @@ class RedisClient:
                 yield
         except (RedisError, OSError) as exc:  # OSError: asyncio's TimeoutError is one
             raise _told(exc) from exc
-
-
-async def _settled(send: Callable[[], Awaitable[Any]]) -> Any:
-    for delay_s in islice(delays(0.02, 0.5), _TRIES):
-        try:
-            return await send()
-        except _UNSETTLED:
-            await asyncio.sleep(delay_s)
-    return await send()
 
 
 def _told(error: Exception) -> PagesDown | BadMessage:

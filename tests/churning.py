@@ -97,9 +97,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(url: str, count: int) -> AsyncIterator[Fleet]:
+async def fleet(url: str, count: int, settings: DirectorySettings | None = None) -> AsyncIterator[Fleet]:
     holders = [holder_id(f"fleet-{number}") for number in range(count)]
-    settings = DirectorySettings()
+    settings = settings or DirectorySettings()
     async with open_pages(url, settings) as written, open_pages(url, settings) as read, asyncio.TaskGroup() as tasks:
         whole = Fleet(read, holders)
         running = [tasks.create_task(whole.mirror.run(lambda: holders))]

@@ -97,7 +97,7 @@ async def test_a_killed_shard_is_started_again_on_its_port(tmp_path: Path, until
         [new] = shards.health()
 
     assert new.port == old.port
-    assert took_s < 1.5
+    assert took_s < 8
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's own")

