@@ -1,5 +1,6 @@
 """One placement, as it is written down: what was asked, who could have served it, who was chosen and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..policies import Candidate, Choice, RoutedRequest
@@ -17,7 +18,7 @@ class Decision:
     router: str
     policy: str
     request: RoutedRequest
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]  # columns (`policies/field.py`) where a policy has seen them
     choice: Choice | None  # None: there was nobody to choose from, or the choice was left to another
     reason: str
     directory_age_ms: float

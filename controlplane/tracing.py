@@ -152,8 +152,8 @@ def _routed(decision: Decision) -> Mapping[str, AttributeValue]:
         keys.MATCHED_TOKENS: max((each.cached_tokens for each in decision.candidates), default=0),
         keys.PREDICTED_CACHED_TOKENS: decision.predicted_cached_tokens,
         keys.DIRECTORY_AGE_MS: decision.directory_age_ms,
-        keys.FEATURES: _json(decision.candidates),
-        keys.SCORES: _json(choice.scores if choice else {}),
+        keys.FEATURES: _json(list(decision.candidates)),
+        keys.SCORES: _json(dict(choice.scores) if choice else {}),
         keys.BASIS: _json(choice.basis if choice else {}),
     }
     if choice is not None:

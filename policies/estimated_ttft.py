@@ -1,13 +1,16 @@
 """The replica expected to give the first token soonest, prefill weighted for what duplicate blocks cost everyone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+import pydantic
+from pydantic import BaseModel, ConfigDict
 
-from .contract import Candidate, Choice, Outcome, ReplicaId, RoutedRequest
+from .contract import Candidate, Choice, Outcome, RoutedRequest
 from .features import SEQUENCE_TOKENS, cached_tokens, credible, credible_request
+from .field import Field, Floats, Ints
 from .ranking import Pick, complete, lowest
 from .rates import RateFit, Rates, RateSettings
 
@@ -17,36 +20,31 @@ class EstimatedTtftSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = Field(default=2.0, ge=0, le=100)  # above 1 it prices what another copy of a prefix evicts
-    sequence_tokens: float = Field(default=SEQUENCE_TOKENS, ge=0, le=1e6)  # waiting tokens a running sequence counts as
-    cpu_us_per_token: float = Field(default=5.0, ge=0, le=1e6)  # to fetch from the cpu tier
-    disk_us_per_token: float = Field(default=40.0, ge=0, le=1e6)  # to fetch from the disk tier
+    weight: float = pydantic.Field(default=2.0, ge=0, le=100)  # above 1 it prices what another copy of a prefix evicts
+    sequence_tokens: float = pydantic.Field(
+        default=SEQUENCE_TOKENS, ge=0, le=1e6
+    )  # waiting tokens a running sequence counts as
+    cpu_us_per_token: float = pydantic.Field(default=5.0, ge=0, le=1e6)  # to fetch from the cpu tier
+    disk_us_per_token: float = pydantic.Field(default=40.0, ge=0, le=1e6)  # to fetch from the disk tier
     rates: RateSettings = RateSettings()
 
 
 @dataclass(frozen=True, slots=True)
-class _Price:
-    """What one placement would cost, in milliseconds."""
+class Prices:
+    """What each placement would cost, in milliseconds, shape (n,)."""
 
-    cached_tokens: int
-    wait_ms: float
-    prefill_ms: float
-    fetch_ms: float
-    room_ms: float  # prefill to be repeated for what a full replica has to evict
+    cached_tokens: Ints
+    wait_ms: Floats
+    prefill_ms: Floats
+    fetch_ms: Floats
+    room_ms: Floats  # prefill to be repeated for what a full replica has to evict
 
     @property
-    def ttft_ms(self) -> float:
+    def ttft_ms(self) -> Floats:
         return self.wait_ms + self.prefill_ms + self.fetch_ms
 
-    def cost_ms(self, weight: float) -> float:
+    def cost_ms(self, weight: float) -> Floats:
         return self.wait_ms + weight * self.prefill_ms + self.fetch_ms + self.room_ms
-
-
-_OUTWEIGHS: tuple[tuple[Callable[[_Price], float], str], ...] = (
-    (lambda price: price.wait_ms, "shorter wait outweighs a longer prefix"),
-    (lambda price: price.fetch_ms, "nearer tier outweighs a longer prefix"),
-    (lambda price: price.room_ms, "free room outweighs a longer prefix"),
-)
 
 
 class EstimatedTtft:
@@ -83,51 +81,58 @@ def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Seque
     """Pick the lowest cost at the rates and weights that `basis` records."""
     request = credible_request(request)
     field = credible(candidates)
+    prices = priced(basis, request, field)
+    costs = prices.cost_ms(basis["weight"])
+    pick = lowest(field, costs, basis["draw"])
+    reason = "only candidate" if len(candidates) == 1 else why(prices, pick)
+    ttft_ms = float(prices.ttft_ms[pick.place])
+    scores = complete(field, costs, candidates)
+    return Choice(field.replicas[pick.place], reason, pick.propensity, scores, ttft_ms, basis)
+
+
+def priced(basis: Mapping[str, float], request: RoutedRequest, field: Field) -> Prices:
+    """Price every placement at the rates and weights that `basis` records."""
     rates = Rates(basis["base_ms"], basis["token_ms"], basis["token_pair_ms"])
-    prices = {each.replica: _price(rates, basis, request, each) for each in field}
-    scores = {replica: price.cost_ms(basis["weight"]) for replica, price in prices.items()}
-    pick = lowest(field, scores, basis["draw"])
-    chosen = pick.candidate.replica
-    reason = "only candidate" if len(candidates) == 1 else _reason(prices, pick)
-    return Choice(chosen, reason, pick.propensity, complete(scores, candidates), prices[chosen].ttft_ms, basis)
-
-
-def _price(rates: Rates, basis: Mapping[str, float], request: RoutedRequest, candidate: Candidate) -> _Price:
-    cached = cached_tokens(request, candidate)
-    uncached = request.prompt_tokens - cached
-    waiting = candidate.waiting_prefill_tokens + basis["sequence_tokens"] * candidate.running_sequences
-    from_cpu = max(candidate.cpu_tokens - candidate.gpu_tokens, 0)
-    from_disk = max(candidate.disk_tokens - max(candidate.cpu_tokens, candidate.gpu_tokens), 0)
+    cached = cached_tokens(request, field)
+    uncached = (request.prompt_tokens - cached).astype(np.float64)
+    waiting = field.waiting_prefill_tokens + basis["sequence_tokens"] * field.running_sequences
+    from_cpu = np.maximum(field.cpu_tokens - field.gpu_tokens, 0)
+    from_disk = np.maximum(field.disk_tokens - np.maximum(field.cpu_tokens, field.gpu_tokens), 0)
     fetch_us = from_cpu * basis["cpu_us_per_token"] + from_disk * basis["disk_us_per_token"]
-    return _Price(
+    return Prices(
         cached_tokens=cached,
         wait_ms=waiting * rates.token_ms,
         prefill_ms=rates.prefill_ms(uncached, request.prompt_tokens),
         fetch_ms=fetch_us / 1e3,
-        room_ms=_missing_tokens(request, candidate, uncached) * rates.token_ms,
+        room_ms=_missing_tokens(request, field, uncached) * rates.token_ms,
     )
 
 
-def _missing_tokens(request: RoutedRequest, candidate: Candidate, uncached: int) -> int:
+def _missing_tokens(request: RoutedRequest, field: Field, uncached: Floats) -> Floats:
     """Count the tokens of running sequences that must make way: free blocks count cached ones in."""
-    if not candidate.total_blocks:
-        return 0
-    needed = min(-(-(uncached + request.max_tokens) // request.block_tokens), candidate.total_blocks)
-    return max(needed - candidate.free_blocks, 0) * request.block_tokens
+    needed = np.minimum(-(-(uncached + request.max_tokens) // request.block_tokens), field.total_blocks)
+    missing: Floats = np.maximum(needed - field.free_blocks, 0) * request.block_tokens  # of an unknown size none is
+    return missing
 
 
-def _reason(prices: Mapping[ReplicaId, _Price], pick: Pick) -> str:
-    chosen = prices[pick.candidate.replica]
-    deepest = max(price.cached_tokens for price in prices.values())
-    holders = [price for price in prices.values() if price.cached_tokens == deepest]
+def why(prices: Prices, pick: Pick) -> str:
+    """Say what decided for the chosen replica."""
+    cached, chosen = prices.cached_tokens, pick.place
+    deepest = cached.max()
+    holders = np.flatnonzero(cached == deepest)
     tie = f"tie, {pick.tie}"
     if deepest == 0:
         return f"cold: {tie}" if pick.tie else "cold: least busy"
-    if chosen.cached_tokens == deepest and len(holders) > 1:
+    if cached[chosen] == deepest and len(holders) > 1:
         return f"equal prefixes: {tie}" if pick.tie else "equal prefixes: least busy"
     if pick.tie:
         return f"equal cost: {tie}"
-    if chosen.cached_tokens == deepest:
+    if cached[chosen] == deepest:
         return "longest prefix"
-    rival = min(holders, key=lambda price: price.ttft_ms)
-    return max(_OUTWEIGHS, key=lambda part: part[0](rival) - part[0](chosen))[1]
+    rival = holders[prices.ttft_ms[holders].argmin()]
+    spared = {
+        "shorter wait outweighs a longer prefix": prices.wait_ms[rival] - prices.wait_ms[chosen],
+        "nearer tier outweighs a longer prefix": prices.fetch_ms[rival] - prices.fetch_ms[chosen],
+        "free room outweighs a longer prefix": prices.room_ms[rival] - prices.room_ms[chosen],
+    }
+    return max(spared, key=lambda reason: float(spared[reason]))

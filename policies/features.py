@@ -1,32 +1,34 @@
 """What a policy believes of its candidates: impossible numbers are set aside, unread pages are guessed."""
 
 from collections.abc import Sequence
-from operator import attrgetter
 
-from msgspec.structs import replace
+import numpy as np
 
 from .contract import Candidate, RoutedRequest
+from .field import Field, Floats, Ints
 
 SEQUENCE_TOKENS = 16.0  # a running sequence delays a newcomer about as much as this many waiting prompt tokens
 _COUNTS_BELOW = 1 << 48  # no honest count of tokens, blocks or sequences comes near
+_CHECKED = 10  # columns; the last, what is expected, only explains
 
 
-def credible(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def credible(candidates: Sequence[Candidate]) -> Field:
     """Give the candidates whose numbers can be true, by replica id.
 
     Those that are silent stand in with the average load of those that are not, those not known without a prefix as
     well. Where no numbers can be true, every candidate stays, with none. Raises ValueError for no candidates at all.
     """
-    if not candidates:
+    field = Field.of(candidates)
+    if not len(field):
         raise ValueError("a policy chooses from at least one candidate; got none")
-    field = sorted((each for each in candidates if _possible(each)), key=attrgetter("replica"))
-    if not field:
-        blank = (Candidate(each.replica, known=False) for each in candidates)
-        return tuple(sorted(blank, key=attrgetter("replica")))
-    heard = [each for each in field if each.known and each.fresh]
-    if len(heard) == len(field):
-        return tuple(field)
-    return tuple(each if each.known and each.fresh else _guessed(each, heard) for each in field)
+    if field.numbers[:_CHECKED].view(np.uint64).max() >= _COUNTS_BELOW:  # a negative number is a huge one here
+        possible = (field.numbers[:_CHECKED].view(np.uint64) < _COUNTS_BELOW).all(axis=0)
+        if not possible.any():
+            nothing = np.zeros(len(field), np.bool_)
+            return Field(field.replicas, np.zeros_like(field.numbers), nothing, ~nothing)
+        field = field.at(np.flatnonzero(possible))
+    heard = field.known & field.fresh
+    return field if heard.all() else _guessed(field, heard)
 
 
 def credible_request(request: RoutedRequest) -> RoutedRequest:
@@ -41,45 +43,25 @@ def credible_request(request: RoutedRequest) -> RoutedRequest:
     )
 
 
-def load_tokens(candidate: Candidate) -> float:
-    """Say how busy a replica is, in prompt tokens: those waiting, and its sequences at `SEQUENCE_TOKENS` each."""
-    sequences = max(candidate.running_sequences, candidate.ongoing)
-    return candidate.waiting_prefill_tokens + SEQUENCE_TOKENS * sequences
+def load_tokens(field: Field) -> Floats:
+    """Say how busy replicas are, in prompt tokens: those waiting, and their sequences at `SEQUENCE_TOKENS` each."""
+    sequences = np.maximum(field.running_sequences, field.ongoing)
+    return field.waiting_prefill_tokens + SEQUENCE_TOKENS * sequences
 
 
-def cached_tokens(request: RoutedRequest, candidate: Candidate) -> int:
-    """Count the prompt tokens a replica can reuse; the last one is always computed."""
-    held = max(candidate.gpu_tokens, candidate.cpu_tokens, candidate.disk_tokens) if candidate.known else 0
-    return min(held, request.prompt_tokens - 1)
+def cached_tokens(request: RoutedRequest, field: Field) -> Ints:
+    """Count the prompt tokens that replicas can reuse; the last one is always computed."""
+    held: Ints = np.minimum(field.numbers[:3].max(axis=0), request.prompt_tokens - 1)
+    return held if field.known.all() else held * field.known
 
 
-def _possible(candidate: Candidate) -> bool:
-    # NaN compares false, so it is impossible without being named.
-    return (
-        0 <= candidate.gpu_tokens < _COUNTS_BELOW
-        and 0 <= candidate.cpu_tokens < _COUNTS_BELOW
-        and 0 <= candidate.disk_tokens < _COUNTS_BELOW
-        and 0 <= candidate.waiting_prefill_tokens < _COUNTS_BELOW
-        and 0 <= candidate.running_sequences < _COUNTS_BELOW
-        and 0 <= candidate.decode_blocks < _COUNTS_BELOW
-        and 0 <= candidate.free_blocks < _COUNTS_BELOW
-        and 0 <= candidate.total_blocks < _COUNTS_BELOW
-        and 0 <= candidate.ongoing < _COUNTS_BELOW
-        and 0 <= candidate.last_chosen < _COUNTS_BELOW
-    )
-
-
-def _guessed(candidate: Candidate, heard: Sequence[Candidate]) -> Candidate:
+def _guessed(field: Field, heard: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Field:
     """A silent page's load is old, yet what this router has sent there since is not."""
-    share = max(len(heard), 1)
-    return replace(
-        candidate,
-        gpu_tokens=candidate.gpu_tokens if candidate.known else 0,
-        cpu_tokens=candidate.cpu_tokens if candidate.known else 0,
-        disk_tokens=candidate.disk_tokens if candidate.known else 0,
-        waiting_prefill_tokens=sum(each.waiting_prefill_tokens for each in heard) // share,
-        running_sequences=max(sum(each.running_sequences for each in heard) // share, candidate.ongoing),
-        decode_blocks=0,
-        free_blocks=0,
-        total_blocks=0,  # an unknown size is never full
-    )
+    numbers, silent = field.numbers.copy(), ~heard
+    share = max(int(heard.sum()), 1)
+    waiting, running = (int(column[heard].sum()) // share for column in numbers[3:5])
+    numbers[:3, ~field.known] = 0
+    numbers[3, silent] = waiting
+    numbers[4, silent] = np.maximum(running, numbers[8, silent])
+    numbers[5:8, silent] = 0  # an unknown size is never full
+    return Field(field.replicas, numbers, field.known, field.fresh)

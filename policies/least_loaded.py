@@ -25,9 +25,10 @@ class LeastLoaded:
 def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
     """Pick the lowest load; a cost is a load in prompt tokens."""
     field = credible(candidates)
-    scores = {each.replica: load_tokens(each) for each in field}
-    pick = lowest(field, scores, basis["draw"])
+    loads = load_tokens(field)
+    pick = lowest(field, loads, basis["draw"])
     reason = f"equal load: tie, {pick.tie}" if pick.tie else "least loaded"
     if len(candidates) == 1:
         reason = "only candidate"
-    return Choice(pick.candidate.replica, reason, pick.propensity, complete(scores, candidates), basis=basis)
+    scores = complete(field, loads, candidates)
+    return Choice(field.replicas[pick.place], reason, pick.propensity, scores, basis=basis)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from random import Random
 
+import numpy as np
+
 from .contract import Candidate, Choice, Outcome, RoutedRequest
 from .features import credible
 from .ranking import complete, lowest
@@ -25,12 +27,12 @@ class LeastRecentlyUsed:
 def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
     """Pick the stalest; a cost says how many decisions later than the stalest of all a replica was chosen."""
     field = credible(candidates)
-    oldest = max(each.last_chosen for each in field) + 1  # where one never chosen stands
-    ages = {each.replica: each.last_chosen or oldest for each in field}
-    stalest = max(ages.values())
-    scores = {replica: float(stalest - age) for replica, age in ages.items()}
-    pick = lowest(field, scores, basis["draw"])
+    oldest = field.last_chosen.max() + 1  # where one never chosen stands
+    ages = np.where(field.last_chosen == 0, oldest, field.last_chosen)
+    behind = (ages.max() - ages).astype(np.float64)
+    pick = lowest(field, behind, basis["draw"])
     reason = f"never chosen: tie, {pick.tie}" if pick.tie else "least recently chosen"
     if len(candidates) == 1:
         reason = "only candidate"
-    return Choice(pick.candidate.replica, reason, pick.propensity, complete(scores, candidates), basis=basis)
+    scores = complete(field, behind, candidates)
+    return Choice(field.replicas[pick.place], reason, pick.propensity, scores, basis=basis)

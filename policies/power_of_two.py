@@ -5,6 +5,7 @@ from random import Random
 
 from .contract import Candidate, Choice, Outcome, RoutedRequest
 from .features import credible, load_tokens
+from .field import Floats
 from .ranking import complete, drawn
 
 
@@ -25,22 +26,22 @@ class PowerOfTwo:
 def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
     """Compare the two replicas that `basis` draws; a cost is a load in prompt tokens, the first drawn wins a tie."""
     field = credible(candidates)
-    loads = [load_tokens(each) for each in field]
-    scores = complete({each.replica: load for each, load in zip(field, loads, strict=True)}, candidates)
+    loads = load_tokens(field)
+    scores = complete(field, loads, candidates)
     if len(field) == 1:
         reason = "only candidate" if len(candidates) == 1 else "only credible candidate"
-        return Choice(field[0].replica, reason, 1.0, scores, basis=basis)
+        return Choice(field.replicas[0], reason, 1.0, scores, basis=basis)
     first = drawn(basis["first"], len(field))
     second = drawn(basis["second"], len(field) - 1)
     second += second >= first  # the second is drawn from the others
     chosen = second if loads[second] < loads[first] else first
     reason = "equal load of two drawn" if loads[first] == loads[second] else "lower load of two drawn"
-    return Choice(field[chosen].replica, reason, _propensity(loads, chosen), scores, basis=basis)
+    return Choice(field.replicas[chosen], reason, _propensity(loads, chosen), scores, basis=basis)
 
 
-def _propensity(loads: Sequence[float], chosen: int) -> float:
+def _propensity(loads: Floats, chosen: int) -> float:
     # Of the pairs with the chosen one, it wins those with a busier replica, and half of those with an equal one.
-    busier = sum(load > loads[chosen] for load in loads)
-    equal = sum(load == loads[chosen] for load in loads) - 1
+    busier = int((loads > loads[chosen]).sum())
+    equal = int((loads == loads[chosen]).sum()) - 1
     pairs = len(loads) * (len(loads) - 1) / 2
     return (busier + equal / 2) / pairs

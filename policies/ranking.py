@@ -1,39 +1,36 @@
 """From costs to one replica: the lowest, ties broken fairly, and an order of preference for all."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .contract import Candidate, Choice, ReplicaId
+from .field import Costs, Field, Floats, Ints
 
 _NEVER = 1 << 48  # staler than any count of decisions
-
-_TIE_BREAKS: tuple[tuple[str, Callable[[Candidate], int]], ...] = (
-    ("fewer ongoing", lambda each: each.ongoing),
-    ("least recently chosen", lambda each: -staleness(each)),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """One of the candidates of lowest cost."""
+    """One of the candidates of lowest cost, by its place in the field."""
 
-    candidate: Candidate
+    place: int
     tie: str  # what broke a tie; empty: there was none
     propensity: float
 
 
-def lowest(field: Sequence[Candidate], scores: Mapping[ReplicaId, float], draw: float) -> Pick:
+def lowest(field: Field, costs: Floats, draw: float) -> Pick:
     """Pick the candidate of lowest cost. `draw`, in [0, 1), decides where nothing else does."""
-    best = min(scores[each.replica] for each in field)
-    ties = [each for each in field if scores[each.replica] == best]
+    ties = np.flatnonzero(costs == costs.min())
     if len(ties) == 1:
-        return Pick(ties[0], "", 1.0)
-    for name, key in _TIE_BREAKS:
-        least = min(key(each) for each in ties)
-        ties = [each for each in ties if key(each) == least]
+        return Pick(int(ties[0]), "", 1.0)
+    for name, keys in (("fewer ongoing", field.ongoing), ("least recently chosen", -staleness(field))):
+        least = keys[ties]
+        ties = ties[least == least.min()]
         if len(ties) == 1:
-            return Pick(ties[0], name, 1.0)
-    return Pick(ties[drawn(draw, len(ties))], "drawn", 1.0 / len(ties))
+            return Pick(int(ties[0]), name, 1.0)
+    return Pick(int(ties[drawn(draw, len(ties))]), "drawn", 1.0 / len(ties))
 
 
 def drawn(draw: float, count: int) -> int:
@@ -41,18 +38,26 @@ def drawn(draw: float, count: int) -> int:
     return min(int(draw * count), count - 1)
 
 
-def staleness(candidate: Candidate) -> int:
-    """Count the decisions since a replica was chosen; never is the longest."""
-    return candidate.last_chosen or _NEVER
+def staleness(field: Field) -> Ints:
+    """Count the decisions since each replica was chosen; never is the longest."""
+    return np.where(field.last_chosen == 0, _NEVER, field.last_chosen)
 
 
-def complete(scores: Mapping[ReplicaId, float], candidates: Sequence[Candidate]) -> dict[ReplicaId, float]:
+def complete(field: Field, costs: Floats, candidates: Sequence[Candidate]) -> Costs:
     """Give every candidate a cost: those set aside stand behind all others."""
-    behind = max(scores.values()) + 1.0
-    return {each.replica: scores.get(each.replica, behind) for each in candidates}
+    if len(field) == len(candidates):
+        return Costs(field.replicas, costs)
+    found = dict(zip(field.replicas, costs.tolist(), strict=True))
+    behind = max(found.values()) + 1.0
+    every = Field.of(candidates).replicas
+    return Costs(every, np.array([found.get(replica, behind) for replica in every]))
 
 
 def ranked(choice: Choice) -> tuple[ReplicaId, ...]:
     """Order all candidates: the chosen one, then by rising cost, equals by replica id."""
-    others = (replica for replica in choice.scores if replica != choice.replica)
-    return (choice.replica, *sorted(others, key=lambda replica: (choice.scores[replica], replica)))
+    costs = choice.scores
+    if isinstance(costs, Costs):
+        order = [costs.replicas[place] for place in np.argsort(costs.array, kind="stable").tolist()]
+    else:
+        order = sorted(costs, key=lambda replica: (costs[replica], replica))
+    return (choice.replica, *(replica for replica in order if replica != choice.replica))

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from .field import Floats
+
+_Tokens = TypeVar("_Tokens", float, Floats)
 
 _CLIP = 3.0  # no outcome counts as further than this factor from what was expected
 _LEAST = 1e-3  # of the prior; rates that fell to nothing must be able to rise again
@@ -33,7 +38,8 @@ class Rates:
     token_ms: float
     token_pair_ms: float  # attention: each uncached token looks at every token of the prompt
 
-    def prefill_ms(self, uncached_tokens: float, total_tokens: float) -> float:
+    def prefill_ms(self, uncached_tokens: _Tokens, total_tokens: float) -> _Tokens:
+        """Of one prompt, or of many at once."""
         return self.base_ms + uncached_tokens * (self.token_ms + self.token_pair_ms * total_tokens)
 
 

@@ -3,6 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from .contract import Candidate, Choice, Outcome, ReplicaId, RoutedRequest
 from .features import credible
 from .ranking import complete
@@ -16,7 +18,7 @@ class RoundRobin:
 
     def choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
         """Pick the replica whose id follows the last one's."""
-        order = [each.replica for each in credible(candidates)]
+        order = credible(candidates).replicas
         start = bisect_right(order, self._last) % len(order)
         choice = decide({"start": float(start)}, request, candidates)
         self._last = choice.replica
@@ -30,6 +32,6 @@ def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Seque
     """Pick the replica at `basis["start"]`; a cost is a distance in the rotation, in turns."""
     field = credible(candidates)
     start = int(basis["start"]) % len(field)
-    scores = {each.replica: float((place - start) % len(field)) for place, each in enumerate(field)}
+    turns = (np.arange(len(field), dtype=np.float64) - start) % len(field)
     reason = "only candidate" if len(candidates) == 1 else "next in turn"
-    return Choice(field[start].replica, reason, 1.0, complete(scores, candidates), basis=basis)
+    return Choice(field.replicas[start], reason, 1.0, complete(field, turns, candidates), basis=basis)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,12 +24,13 @@ from kvplane.controlplane.span_processors import RatioProcessor, StoreProcessor
 from kvplane.controlplane.tracing import DecisionTracer, TracingSettings, open_tracing
 from kvplane.directory.wire import Served
 from kvplane.policies import Candidate, Choice, ReplicaId, RoutedRequest
+from kvplane.policies.field import Costs, Field
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CLIENT = f"00-{TRACE}-{SPAN}-00"  # not sampled by the client; recorded all the same
 R1, R2 = ReplicaId("r1"), ReplicaId("r2")
 SETTINGS = TracingSettings(retention_days=3650)  # the decisions below are of a fixed day
-CHOICE = Choice(R1, "longest prefix", 1.0, {R1: 9.0, R2: 30.0}, 8.5, {"draw": 0.5})
+CHOICE = Choice(R1, "longest prefix", 1.0, Costs((R1, R2), np.array([9.0, 30.0])), 8.5, {"draw": 0.5})
 DECISION = Decision(
     id="d1",
     at_ns=1_790_000_000_000_000_000,
@@ -38,7 +40,7 @@ DECISION = Decision(
     router="router-1",
     policy="estimated_ttft",
     request=RoutedRequest(100, 10, 16),
-    candidates=(Candidate(R1, 64, 64, 80), Candidate(R2)),
+    candidates=Field.of([Candidate(R1, 64, 64, 80), Candidate(R2)]),
     choice=CHOICE,
     reason="longest prefix",
     directory_age_ms=4.0,
@@ -88,7 +90,7 @@ def test_a_decision_and_its_outcome_are_stored_whole(tmp_path: Path) -> None:
     assert (row.id, row.at_ns, row.took_us) == ("d1", DECISION.at_ns, 250.0)
     assert (row.trace_id, row.parent_span_id) == (TRACE, SPAN)
     assert (row.tenant, row.model, row.router, row.policy) == ("acme/docs", "m", "router-1", "estimated_ttft")
-    assert (row.request, row.candidates) == (DECISION.request, DECISION.candidates)
+    assert (row.request, row.candidates) == (DECISION.request, tuple(DECISION.candidates))
     assert (row.chosen, row.scores, row.basis) == ("r1", CHOICE.scores, CHOICE.basis)
     assert (row.predicted_cached_tokens, row.predicted_ttft_ms) == (80, 8.5)
     assert (row.actual_cached_tokens, row.actual_ttft_ms, row.output_tokens) == (64, 8.0, 7)

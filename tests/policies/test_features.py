@@ -7,6 +7,7 @@ import pytest
 
 from kvplane.policies import Candidate, PolicySettings, ReplicaId, RoutedRequest, build_policy
 from kvplane.policies.features import cached_tokens, credible, credible_request, load_tokens
+from kvplane.policies.field import Field
 
 
 def test_candidates_come_out_in_the_order_of_their_ids() -> None:
@@ -41,11 +42,15 @@ def test_an_unknown_candidate_stands_in_with_average_load_and_no_prefix() -> Non
 
 
 def test_the_last_token_of_a_prompt_is_never_cached() -> None:
-    assert cached_tokens(RoutedRequest(64, 8, 16), Candidate(ReplicaId("a"), disk_tokens=64)) == 63
+    field = Field.of([Candidate(ReplicaId("a"), disk_tokens=64)])
+
+    assert cached_tokens(RoutedRequest(64, 8, 16), field) == 63
 
 
 def test_a_sequence_counts_as_sixteen_waiting_tokens_and_only_once() -> None:
-    assert load_tokens(Candidate(ReplicaId("a"), waiting_prefill_tokens=100, running_sequences=2, ongoing=3)) == 148
+    field = Field.of([Candidate(ReplicaId("a"), waiting_prefill_tokens=100, running_sequences=2, ongoing=3)])
+
+    assert load_tokens(field) == 148
 
 
 def test_a_request_of_impossible_size_is_read_as_the_smallest() -> None:

@@ -1,0 +1,1 @@
+"""A trace through the real decision, against a simulated fleet."""
