@@ -24,7 +24,7 @@ from kvplane.directory import (
     seal,
 )
 from kvplane.directory.wire import Changes
-from kvplane.tests.leaping import LeapingLoop
+from kvplane.controlplane.replay.virtual_time import LeapingLoop
 from kvplane.tests.oracle import Extents
 from kvplane.tests.trees import TIERS, Prompt, Tree, key_of
 from kvplane.tests.writer import Writer, digest_of, mac_key
