@@ -2,7 +2,7 @@
 
 from .contract import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest
 from .ranking import ranked
-from .registry import PolicyName, PolicySettings, UnknownPolicy, build_policy, cost_unit, replay
+from .registry import PolicyName, PolicySettings, UnknownPolicy, build_policy, cost_unit, replay, variants
 from .round_robin import RoundRobin
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "cost_unit",
     "ranked",
     "replay",
+    "variants",
 ]

@@ -16,6 +16,7 @@ class RoutedRequest:
     prompt_tokens: int
     max_tokens: int
     block_tokens: int
+    affinity: int = 0  # a hash of what should stay together: a conversation, or the first tokens; 0: nothing known
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The policies that hold no opinion on caches: round robin, power of two, least loaded, least recently used."""
+"""The policies blind to caches: random, round robin, power of two, least loaded, least recently used."""
 
 from collections import Counter
 from random import Random
@@ -12,6 +12,7 @@ from kvplane.policies import (
     ReplicaId,
     RoutedRequest,
     build_policy,
+    replay,
 )
 from kvplane.policies.contract import Outcome
 
@@ -24,6 +25,22 @@ def built(name: PolicyName, seed: int = 0) -> Policy:
 
 def candidates(ids: str) -> list[Candidate]:
     return [Candidate(ReplicaId(name)) for name in ids]
+
+
+def test_random_takes_each_as_often_and_knows_its_chance() -> None:
+    policy = built("random", seed=3)
+    choices = [policy.choose(REQUEST, candidates("dacb")) for _ in range(4000)]
+    shares = Counter(choice.replica for choice in choices)
+
+    assert {(choice.reason, choice.propensity) for choice in choices} == {("drawn", 0.25)}
+    assert all(abs(shares[ReplicaId(name)] - 1000) < 120 for name in "abcd")  # four standard deviations of 27
+
+
+def test_random_scores_the_distance_from_the_one_drawn() -> None:
+    basis = {"draw": 0.6}  # the third of four
+    choice = replay("random", basis, REQUEST, candidates("dacb"))
+
+    assert (choice.replica, choice.scores) == ("c", {"c": 0, "d": 1, "a": 2, "b": 3})
 
 
 def test_round_robin_takes_each_in_turn_and_scores_the_distance() -> None:
@@ -82,7 +99,7 @@ def test_least_recently_used_takes_the_stalest_and_before_it_one_never_chosen() 
 
 def test_what_is_learned_changes_no_baseline() -> None:
     outcome = Outcome(ReplicaId("a"), 1000, 0, 10, 1.0, 5000.0, 6000.0)
-    for name in ("least_loaded", "least_recently_used", "power_of_two"):
+    for name in ("random", "least_loaded", "least_recently_used", "power_of_two"):
         taught, fresh = built(name), built(name)
         taught.learn(Choice(ReplicaId("a"), "", 1.0, {}), outcome)
 

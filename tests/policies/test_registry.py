@@ -19,13 +19,15 @@ from kvplane.policies import (
     cost_unit,
     ranked,
     replay,
+    variants,
 )
 
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 
 def any_request(random: Random) -> RoutedRequest:
-    return RoutedRequest(random.randint(1, 100_000), random.randint(0, 4000), random.choice((1, 16, 512)))
+    block_tokens, affinity = random.choice((1, 16, 512)), random.choice((0, random.getrandbits(63)))
+    return RoutedRequest(random.randint(1, 100_000), random.randint(0, 4000), block_tokens, affinity)
 
 
 def any_candidate(random: Random, replica: int) -> Candidate:
@@ -44,6 +46,7 @@ def any_candidate(random: Random, replica: int) -> Candidate:
         ongoing=random.randint(0, 2),
         last_chosen=random.randint(0, 4),
         known=random.random() < 0.8,
+        fresh=random.random() < 0.8,
     )
 
 
@@ -92,6 +95,16 @@ def test_a_request_of_impossible_size_is_still_placed(name: PolicyName, prompt_t
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_a_replica_not_known_is_said_to_hold_counts_for_nothing(name: PolicyName) -> None:
+    request = RoutedRequest(4000, 100, 16)
+    empty, full = (Candidate(ReplicaId("a"), held, held, held, known=False) for held in (0, 3900))
+    others = [Candidate(ReplicaId("b"), 800, 800, 800), Candidate(ReplicaId("c"), running_sequences=1)]
+    choice = build_policy(PolicySettings(name=name), Random(4)).choose(request, [empty, *others])
+
+    assert replay(name, choice.basis, request, [full, *others]) == choice
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_choices(name: PolicyName) -> None:
     field = [any_candidate(Random(seed), seed) for seed in range(6)]
     request = RoutedRequest(4000, 100, 16)
@@ -125,3 +138,31 @@ def test_unknown_settings_and_names_are_errors() -> None:
         PolicySettings.model_validate({"estimated_ttft": {"weigth": 2}})
     with pytest.raises(UnknownPolicy, match="'magic'"):
         replay("magic", {}, RoutedRequest(1, 1, 1), [Candidate(ReplicaId("a"))])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_policy_with_knobs_has_at_least_eight_settings_to_try(name: PolicyName) -> None:
+    found = variants(name)
+    labels, settings = [label for label, _ in found], [each for _, each in found]
+    knobs = name in PolicySettings.model_fields
+
+    assert len(set(labels)) == len({each.model_dump_json() for each in settings}) == len(found)
+    assert len(found) >= 8 if knobs else labels == [name]
+    assert all(each.name == name for each in settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_to_try_decides_and_replays(name: PolicyName) -> None:
+    random = Random(21)
+    for _, settings in variants(name):
+        policy = build_policy(settings, Random(22))
+        for _ in range(20):
+            request, field = any_request(random), [any_candidate(random, replica) for replica in range(5)]
+            choice = policy.choose(request, field)
+
+            assert replay(name, choice.basis, request, field) == choice
+
+
+def test_a_label_says_what_differs_from_the_default() -> None:
+    assert dict(variants("dynamo"))["dynamo prefill_load_scale=4"].dynamo.prefill_load_scale == 4
+    assert variants("lmetric") == [("lmetric", PolicySettings(name="lmetric"))]
