@@ -26,7 +26,7 @@ class BadTrace(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One request. Of two prompts, those blocks are the same whose ids are: an id stands for the whole prefix up to it."""
+    """One request. Blocks of two prompts are the same if their ids are: an id stands for the whole prefix up to it."""
 
     at_ms: float  # since the trace began
     prompt_tokens: int
@@ -76,8 +76,9 @@ def scaled(
     theirs = trace.requests if tenant is None else _of(trace, tenant)
     until = len(theirs) if requests is None else start + requests
     if not start < until <= len(theirs):
+        wanted = "any" if requests is None else requests
         raise BadTrace(
-            trace.name, None, f"wanted {until - start} requests from request {start} on, there are {len(theirs)} in all"
+            trace.name, None, f"wanted {wanted} requests from request {start} on, there are {len(theirs)} in all"
         )
     part = theirs[start:until]
     began_ms = part[0].at_ms
