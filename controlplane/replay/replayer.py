@@ -1,0 +1,270 @@
+"""Runs a trace: the real decision, directory and overlay over simulated replicas, open loop, in virtual time."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from ...directory import Domain, HolderId, Keyring, MemoryPages, domain_key
+from ...policies import Policy, PolicySettings, build_policy
+from ...workers import Ticket
+from ...workers.engine import Capacity, Unservable
+from ...workers.pace import Pace
+from ...workers.publisher import Identity
+from ..decide import Asked
+from .fleet import FleetSettings
+from .front import MODEL, Front
+from .job import Job
+from .lagged_pages import LaggedPages
+from .node import Node
+from .run import Floats, Ints, Run
+from .simulated_replica import SimulatedReplica
+from .timing import Slowed
+from .trace import BadTrace, Trace, TraceRequest
+from .virtual_time import LeapingLoop
+from .words import words_of
+
+ORACLE = "oracle"  # sends each request where its first token would come soonest, were it the last one
+_SAMPLES = 80  # of the fleet while requests arrive
+_FIRST_S = 1.0
+_NEVER_S = 1e12
+_EPOCH = 1
+_ANY_LENGTH = 1 << 40
+
+Progress = Callable[[int], None]
+Build = Callable[[PolicySettings, Random], Policy]
+
+
+def replay(
+    trace: Trace,
+    policy: PolicySettings | None,
+    fleet: FleetSettings,
+    seed: int = 1,
+    progress: Progress | None = None,
+    build: Build = build_policy,
+) -> Run:
+    """Run a trace once; without a policy, as the oracle does. The same arguments give the same run.
+
+    `progress` is told the number of requests decided so far; `build` makes the policy of each router. Raises `BadTrace`
+    for a request that fits no replica.
+    """
+    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+        return runner.run(_Replay(trace, policy, fleet, seed, progress or (lambda done: None), build).run())
+
+
+class _Replay:
+    def __init__(
+        self,
+        trace: Trace,
+        policy: PolicySettings | None,
+        fleet: FleetSettings,
+        seed: int,
+        progress: Progress,
+        build: Build,
+    ) -> None:
+        self._trace = trace
+        self._policy = policy
+        self._fleet = fleet
+        self._seed = seed
+        self._progress = progress
+        self._build = build
+        self._keyring = Keyring(b"replay".ljust(32, b"."))
+        self._tenants = tuple(sorted({request.tenant for request in trace.requests}))
+        self._domain_of = {tenant: number for number, tenant in enumerate(self._tenants)}
+        self._domains = [Domain(tenant, "replay") for tenant in self._tenants]
+        self._salts = [self._keyring.salt(domain) for domain in self._domains]
+        self._nodes: dict[str, Node] = {}  # those that are up
+        self._publishing: dict[str, asyncio.Task[None]] = {}
+        self._jobs: list[Job | None] = [None] * len(trace.requests)  # the last attempt at each
+        self._place = np.full(len(trace.requests), -1, np.int64)
+        self._left = len(trace.requests)
+        self._slowed = [1.0] * len(fleet.names)
+        self._evicted = 0  # by replicas that are gone
+        self._failure: Exception | None = None
+        self._samples: list[tuple[float, list[int], int]] = []
+
+    async def run(self) -> Run:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._fail)
+        self._all_ended = asyncio.Event()
+        self._pages = LaggedPages(MemoryPages(), self._fleet.lag_s, self._loop.time)
+        self._fronts = [self._front(number) for number in range(self._fleet.routers)]
+        async with asyncio.TaskGroup() as self._tasks:
+            for number in range(self._fleet.replicas):
+                self._join(number)
+            running = [self._tasks.create_task(front.run()) for front in self._fronts] if self._policy else []
+            await asyncio.sleep(_FIRST_S + self._fleet.lag_s)  # pages are read by then
+            self._began_ms = self._loop.time() * 1e3
+            running += [self._tasks.create_task(task) for task in (self._befall(), self._sample())]
+            await self._arrive()
+            await self._all_ended.wait()
+            if self._failure is not None:
+                raise self._failure
+            for task in (*running, *self._publishing.values()):
+                task.cancel()
+        return self._result()
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # Any: asyncio's own
+        """A timer that raises must end the replay, not hang it."""
+        self._failure = context.get("exception") or RuntimeError(context["message"])
+        self._all_ended.set()
+
+    def _front(self, number: int) -> Front:
+        random = Random(f"{self._seed} {number}")
+        policy = self._policy or PolicySettings(name="round_robin")  # the oracle asks none
+        built = self._build(policy, random)
+        return Front(f"router-{number}", self._trace.block_tokens, self._keyring, self._pages, built, policy.name)
+
+    async def _arrive(self) -> None:
+        for number, request in enumerate(self._trace.requests):
+            await self._until(request.at_ms)
+            block_ids = request.block_ids
+            job = self._job(number, block_ids, request)
+            if self._policy is None:
+                node, ticket = self._soonest(job), self._plain(number, request)
+            else:
+                words = words_of(block_ids, request.prompt_tokens, self._trace.block_tokens)
+                domain = self._domains[self._domain_of[request.tenant]]
+                max_tokens = max(self._fleet.max_tokens, request.output_tokens)
+                asked = Asked(domain, words, max_tokens, None, _NEVER_S)
+                ticket = self._fronts[number % len(self._fronts)].route(asked)
+                node = self._nodes[ticket.ranks[0]]
+            self._submit(node, job, ticket)
+            self._progress(number + 1)
+
+    def _job(self, number: int, block_ids: Ints, request: TraceRequest) -> Job:
+        domain = self._domain_of[request.tenant]
+        return Job(number, domain, block_ids, request.prompt_tokens, max(1, request.output_tokens))
+
+    def _submit(self, node: Node, job: Job, ticket: Ticket) -> None:
+        self._jobs[job.key] = job
+        self._place[job.key] = int(node.holder.rpartition("-")[2])
+        try:
+            node.submit(job, ticket)
+        except Unservable as exc:
+            raise BadTrace(self._trace.name, job.key + 1, f"a request that fits on a replica; {exc}") from exc
+
+    def _end(self, job: Job, ticket: Ticket) -> None:
+        self._left -= 1
+        if self._policy is not None:
+            self._fronts[job.key % len(self._fronts)].decider.ended(ticket)
+        if not self._left:
+            self._all_ended.set()
+
+    def _soonest(self, job: Job) -> Node:
+        """Where the first token would come soonest if nothing came after it; of equals, where there is least to do."""
+        nodes = list(self._nodes.values())
+        for node in nodes:
+            node.catch_up()
+        return min(nodes, key=lambda node: (node.replica.first_token_if_submitted(job, node.now_ms), node.sequences))
+
+    def _plain(self, number: int, request: TraceRequest) -> Ticket:
+        salt = self._salts[self._domain_of[request.tenant]]
+        return Ticket(str(number), ORACLE, number, (), salt, "", _NEVER_S, 0)
+
+    def _join(self, number: int) -> None:
+        fleet, name = self._fleet, self._fleet.names[number]
+        replica = SimulatedReplica(
+            Slowed(fleet.timing, self._slowed[number]),
+            blocks=fleet.blocks,
+            block_tokens=self._trace.block_tokens,
+            max_sequences=fleet.max_sequences,
+            token_budget=fleet.token_budget,
+            cpu_blocks=fleet.cpu_blocks,
+            disk_blocks=fleet.disk_blocks,
+        )
+        holder = HolderId(name)
+        node = self._nodes[name] = Node(
+            replica,
+            self._trace.block_tokens,
+            Capacity(fleet.blocks, self._trace.block_tokens, _ANY_LENGTH, fleet.max_sequences),
+            self._salts,
+            lambda salt: domain_key(salt, MODEL, "", self._trace.block_tokens),
+            self._pages,
+            Identity(holder, _EPOCH, self._keyring.mac_key(holder, _EPOCH)),
+            Pace(fleet.heartbeat_s, 0.0),
+            self._end,
+        )
+        self._publishing[name] = self._tasks.create_task(node.run())
+        self._tell_roster()
+
+    def _leave(self, number: int) -> None:
+        """A replica goes down; what it was serving is repeated elsewhere, from the start."""
+        name = self._fleet.names[number]
+        node = self._nodes.pop(name)
+        self._publishing.pop(name).cancel()
+        self._evicted += node.replica.evicted_blocks
+        self._tell_roster()
+        for key, ticket in node.stop().items():
+            request = self._trace.requests[key]
+            job = self._job(key, request.block_ids, request)
+            if self._policy is None:
+                self._submit(self._soonest(job), job, ticket)
+                continue
+            again = self._fronts[key % len(self._fronts)].decider.repeat(ticket, name)
+            other = next(rank for rank in (*again.ranks, *self._nodes) if rank in self._nodes)
+            self._submit(self._nodes[other], job, again)
+
+    def _slow(self, number: int, factor: float) -> None:
+        self._slowed[number] = factor
+        node = self._nodes.get(self._fleet.names[number])
+        if node is not None:
+            node.retime(Slowed(self._fleet.timing, factor))
+
+    def _tell_roster(self) -> None:
+        for front in self._fronts:
+            front.roster.update(self._nodes)
+
+    async def _befall(self) -> None:
+        for incident in sorted(self._fleet.incidents, key=lambda each: each.at_ms):
+            await self._until(incident.at_ms)
+            match incident.kind:
+                case "leaves":
+                    self._leave(incident.replica)
+                case "joins":
+                    self._join(incident.replica)
+                case "slows":
+                    self._slow(incident.replica, incident.factor)
+
+    async def _sample(self) -> None:
+        apart_ms = max(1.0, self._trace.requests[-1].at_ms / _SAMPLES)
+        while True:
+            loads = [0 if node is None else node.sequences for node in map(self._nodes.get, self._fleet.names)]
+            held = [frozenset(node.replica.held()) for node in self._nodes.values()]
+            twice = sum(map(len, held)) - len(frozenset().union(*held))
+            self._samples.append((self._loop.time() * 1e3 - self._began_ms, loads, twice))
+            await asyncio.sleep(apart_ms / 1e3)
+
+    async def _until(self, at_ms: float) -> None:
+        await asyncio.sleep(max(0.0, (self._began_ms + at_ms) / 1e3 - self._loop.time()))
+
+    def _result(self) -> Run:
+        requests, jobs = self._trace.requests, self._jobs
+        arrived = np.array([request.at_ms for request in requests])
+
+        def since(moments: Iterable[float | None]) -> Floats:
+            at_ms = np.array([np.nan if at is None else at for at in moments], np.float64)
+            since_arrived: Floats = at_ms - self._began_ms - arrived
+            return since_arrived
+
+        return Run(
+            policy=self._policy.name if self._policy else ORACLE,
+            seed=self._seed,
+            tenants=self._tenants,
+            replicas=self._fleet.names,
+            arrived_ms=arrived,
+            queue_ms=since(job.began_ms if job else None for job in jobs),
+            ttft_ms=since(job.first_token_ms if job else None for job in jobs),
+            e2e_ms=since(job.ended_ms if job else None for job in jobs),
+            prompt_tokens=np.array([request.prompt_tokens for request in requests]),
+            cached_tokens=np.array([job.cached_tokens if job else 0 for job in jobs]),
+            output_tokens=np.array([max(1, request.output_tokens) for request in requests]),
+            tenant=np.array([self._domain_of[request.tenant] for request in requests]),
+            replica=self._place,
+            sampled_ms=np.array([at for at, _, _ in self._samples]),
+            load=np.array([loads for _, loads, _ in self._samples], np.float64),
+            duplicates=np.array([twice for _, _, twice in self._samples], np.float64),
+            evicted_blocks=self._evicted + sum(node.replica.evicted_blocks for node in self._nodes.values()),
+        )
