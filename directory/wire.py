@@ -29,6 +29,7 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     free_blocks: int = 0  # blocks a new sequence could take, cached ones included
     total_blocks: int = 0
     counted: dict[str, int] = {}  # per router: the highest ticket number this load accounts for
+    waiting_sequences: int = 0  # requests, admitted or queued, that have not got their first token
 
 
 class Changes(msgspec.Struct, array_like=True, frozen=True):
@@ -52,6 +53,8 @@ class Served(msgspec.Struct, array_like=True, frozen=True):
     queue_ms: float  # arrival at the replica to the first prefill step
     prefill_ms: float  # first prefill step to first token
     total_ms: float  # arrival to the last token
+    steps: int = 0  # of the engine, from the first prefill step to the first token; 0: it does not tell
+    step_tokens: int = 0  # prompt tokens computed in those steps, other requests' included
 
     @property
     def ttft_ms(self) -> float:
@@ -141,6 +144,7 @@ def _check(message: Message, sealed: Sealed) -> None:
         load.decode_blocks,
         load.free_blocks,
         load.total_blocks,
+        load.waiting_sequences,
     )
     if any(not 0 <= count < 1 << 48 for count in counts):
         raise BadMessage(f"{sealed.holder}: a load counts tokens, sequences and blocks; got {load}")
@@ -158,7 +162,13 @@ def _check_change(change: Changes, holder: HolderId) -> None:
 
 
 def _check_served(served: Served, holder: HolderId) -> None:
-    counts = (served.prompt_tokens, served.cached_tokens, served.output_tokens)
+    counts = (
+        served.prompt_tokens,
+        served.cached_tokens,
+        served.output_tokens,
+        served.steps,
+        served.step_tokens,
+    )
     times_ms = (served.queue_ms, served.prefill_ms, served.total_ms)
     if any(not 0 <= count < 1 << 48 for count in counts) or any(not 0 <= time_ms < 1e12 for time_ms in times_ms):
         raise BadMessage(f"{holder}: an outcome counts tokens and milliseconds; got {served}")

@@ -38,6 +38,7 @@ class Candidate(msgspec.Struct, frozen=True):
     last_chosen: int = 0  # decisions since this router last chose it; 0: never
     known: bool = True  # false: its page was never read, so nothing above is known
     fresh: bool = True  # false: its page is silent, so what it has to do is a guess; what it holds stands
+    waiting_sequences: int = 0  # requests there that have not got their first token
     expected_tokens: int = 0  # those of gpu_tokens that it holds in no tier yet: tickets under way will leave them
 
     @property
@@ -68,6 +69,8 @@ class Outcome:
     queue_ms: float
     prefill_ms: float
     total_ms: float
+    steps: int = 0  # of the engine, from the first prefill step to the first token; 0: it does not tell
+    step_tokens: int = 0  # prompt tokens computed in those steps, other requests' included
 
     @property
     def ttft_ms(self) -> float:

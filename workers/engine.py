@@ -43,6 +43,8 @@ class Delta:
     queue_ms: float  # arrival to the first prefill step, the same in every delta
     prefill_ms: float  # first prefill step to first token, the same in every delta
     finish: Literal["stop", "length"] | None = None
+    steps: int = 0  # that the prefill took, the same in every delta; 0: the engine does not tell
+    step_tokens: int = 0  # prompt tokens computed in those steps, other requests' included
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class EngineLoad:
     running_sequences: int
     decode_blocks: int
     free_blocks: int
+    waiting_sequences: int = 0  # requests, admitted or queued, that have not got their first token
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,4 +236,5 @@ class Publisher:
             free_blocks=load.free_blocks,
             total_blocks=self._engine.capacity().blocks,
             counted=dict(self._counted),
+            waiting_sequences=load.waiting_sequences,
         )

@@ -180,4 +180,6 @@ def _served(
         queue_ms=last.queue_ms if last else total_ms,
         prefill_ms=last.prefill_ms if last else 0.0,
         total_ms=total_ms,
+        steps=last.steps if last else 0,
+        step_tokens=last.step_tokens if last else 0,
     )

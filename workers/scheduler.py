@@ -27,6 +27,9 @@ class Generation:
     first_token: float | None = None
     cached_tokens: int = 0
     computed: int = 0  # leading tokens whose KV is in the table's blocks
+    before: tuple[int, int] = (0, 0)  # steps, and prompt tokens computed in them, when its prefill began
+    steps: int = 0  # the same, from there to its first token
+    step_tokens: int = 0
 
     @property
     def output_tokens(self) -> int:
@@ -70,6 +73,8 @@ class Scheduler:
         self._prefill_chunk = prefill_chunk
         self._vocabulary = vocabulary
         self._stop_ids = stop_ids
+        self._steps = 0
+        self._step_tokens = 0  # of prompts, in all steps
         self._waiting: deque[Generation] = deque()
         self._running: list[Generation] = []
 
@@ -117,6 +122,8 @@ class Scheduler:
 
     def finish(self, step: Sequence[Work], sampled: Sequence[int], now: float) -> list[tuple[Generation, Delta]]:
         """Take a computed step's tokens, one for each work that `samples`, in order."""
+        self._steps += 1
+        self._step_tokens += sum(work.tokens for work in step if not work.decodes)
         deltas: list[tuple[Generation, Delta]] = []
         tokens = iter(sampled)
         for work in step:
@@ -132,13 +139,15 @@ class Scheduler:
 
     def load(self) -> EngineLoad:
         """Count the work at hand; prompts still queued count with what the cache will not spare them."""
-        prefilling = sum(max(0, run.request.prompt_tokens - run.computed) for run in self._running)
+        lacking = [run.request.prompt_tokens - run.computed for run in self._running]
+        prefilling = [tokens for tokens in lacking if tokens > 0]
         queued = sum(wait.table.tokens - self.pool.cached_tokens(wait.table) for wait in self._waiting)
         return EngineLoad(
-            waiting_prefill_tokens=prefilling + queued,
+            waiting_prefill_tokens=sum(prefilling) + queued,
             running_sequences=len(self._running),
             decode_blocks=self.pool.blocks - self.pool.free_blocks,
             free_blocks=self.pool.free_blocks,
+            waiting_sequences=len(prefilling) + len(self._waiting),
         )
 
     def _make_room(self, generation: Generation, tokens: int) -> bool:
@@ -162,6 +171,7 @@ class Scheduler:
             generation.computed = generation.table.stored * self.pool.block_tokens
             if generation.prefill_began is None:
                 generation.prefill_began = now
+                generation.before = (self._steps, self._step_tokens)
                 generation.cached_tokens = generation.computed
             tokens = min(generation.table.tokens - generation.computed, budget)
             budget -= tokens
@@ -171,6 +181,8 @@ class Scheduler:
         generation.table.words += struct.pack("<I", token)
         if generation.first_token is None:
             generation.first_token = now
+            steps, tokens = generation.before
+            generation.steps, generation.step_tokens = self._steps - steps, self._step_tokens - tokens
         assert generation.prefill_began is not None, "a running sequence has been admitted"
         finish = self._finish(generation, token)
         if finish:
@@ -181,6 +193,8 @@ class Scheduler:
             queue_ms=(generation.prefill_began - generation.arrived) * 1e3,
             prefill_ms=(generation.first_token - generation.prefill_began) * 1e3,
             finish=finish,
+            steps=generation.steps,
+            step_tokens=generation.step_tokens,
         )
 
     def _finish(self, generation: Generation, token: int) -> Literal["stop", "length"] | None:

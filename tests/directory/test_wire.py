@@ -62,9 +62,11 @@ def test_no_flipped_bit_is_accepted() -> None:
         (msgspec.structs.replace(BATCH, changes=(Changes("ab" * 8, 1, b"\xff" * 8),)), "a name has 60 bits"),
         (msgspec.structs.replace(BATCH, digest=b"short"), "a digest has 48 bytes"),
         (msgspec.structs.replace(BATCH, load=Load(waiting_prefill_tokens=-1)), "a load counts"),
+        (msgspec.structs.replace(BATCH, load=Load(waiting_sequences=-1)), "a load counts"),
         (msgspec.structs.replace(BATCH, served=(msgspec.structs.replace(SERVED, queue_ms=float("nan")),)), "outcome"),
         (msgspec.structs.replace(BATCH, served=(msgspec.structs.replace(SERVED, total_ms=float("inf")),)), "outcome"),
         (msgspec.structs.replace(BATCH, served=(msgspec.structs.replace(SERVED, cached_tokens=-1),)), "outcome"),
+        (msgspec.structs.replace(BATCH, served=(msgspec.structs.replace(SERVED, step_tokens=1 << 48),)), "outcome"),
     ],
 )
 def test_a_signed_message_out_of_bounds_is_rejected(message: Batch, match: str) -> None:

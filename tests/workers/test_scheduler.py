@@ -85,6 +85,19 @@ def test_load_counts_queued_prompts_without_what_is_cached() -> None:
     load = driver.scheduler.load()
     assert load.waiting_prefill_tokens == (20 - 8) + (12 - 8)
     assert (load.running_sequences, load.decode_blocks, load.free_blocks) == (1, 5, 11)
+    assert load.waiting_sequences == 2
+
+
+def test_a_sequence_waits_until_its_prompt_is_computed() -> None:
+    driver = Driver(scheduler())
+    driver.scheduler.add(request("long", range(12), output=3), 0)
+
+    waiting = [driver.scheduler.load().waiting_sequences]
+    for _ in range(2):
+        driver.step()
+        waiting.append(driver.scheduler.load().waiting_sequences)
+
+    assert waiting == [1, 1, 0]
 
 
 def test_the_youngest_gives_way_and_resumes_without_losing_a_token() -> None:
@@ -160,3 +173,16 @@ def test_everything_ends_however_short_the_blocks_are(seed: int) -> None:
     assert all(deltas[-1].finish == "length" for deltas in driver.deltas.values())
     assert len(driver.deltas) == len(lengths)
     assert driver.scheduler.load().free_blocks == 6
+
+
+def test_a_prefill_says_how_many_steps_it_took_and_what_else_they_computed() -> None:
+    driver = Driver(scheduler(chunk=8))
+    driver.scheduler.add(request("first", range(6)), 0)
+    driver.scheduler.add(request("second", range(100, 112)), 0)
+    for _ in range(4):
+        driver.step()
+
+    # Of 8 tokens a step: 6 and 2, then 8, then the last 2 of the second, beside tokens of the first.
+    first, second = driver.deltas["first"], driver.deltas["second"]
+    assert {(delta.steps, delta.step_tokens) for delta in first} == {(1, 8)}
+    assert {(delta.steps, delta.step_tokens) for delta in second} == {(3, 18)}
