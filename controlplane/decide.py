@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..directory import Domain, DomainKey, HolderId, Keyring, Prefix, Segment, domain_key
+from ..directory import Domain, HolderId, Keyring, Prefix, Segment, domain_key
 from ..directory.wire import Served
 from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked
 from ..workers import Ticket
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 NOBODY = "no replica is known"
 LEFT_TO_RAY = "left to Ray"
 _REPEAT_S = 30.0
+_ALL_BLOCKS = 1 << 40  # of any prompt
+_RANKS = 16  # a thousand would be most of what a request carries; the seam shuffles all others behind these
 _AWAITED = 10_000  # decisions kept until their outcome comes
 
 
@@ -61,8 +63,7 @@ class Decider:
         self._policy = policy
         self._policy_name = policy_name
         self._clock_ns = clock_ns
-        self._secrets: dict[Domain, tuple[str, DomainKey]] = {}
-        self._chosen_at: dict[str, int] = {}
+        self._secrets: dict[Domain, tuple[str, tuple[Segment]]] = {}
         self._decisions = 0
         self._awaited: OrderedDict[str, tuple[Ticket, Choice | None]] = OrderedDict()
         self.failures: Counter[str] = Counter()  # what raised and was survived
@@ -83,7 +84,7 @@ class Decider:
             router=self._router,
             policy=self._policy_name,
             request=request,
-            candidates=tuple(candidates),
+            candidates=candidates,
             choice=choice,
             reason=f"{blind}; {reason}" if blind else reason,
             directory_age_ms=self._sight.age_ms(choice.replica) if choice and not blind else 0.0,
@@ -102,7 +103,7 @@ class Decider:
             id=decision.id,
             router=self._router,
             number=number,
-            ranks=ranked(choice) if choice else (),
+            ranks=ranked(choice, _RANKS) if choice else (),
             salt=salt,
             traceparent=traceparent,
             deadline_s=asked.deadline_s,
@@ -145,23 +146,24 @@ class Decider:
                 self._survived("learning")
         return ticket is not None
 
-    def _secret(self, domain: Domain) -> tuple[str, DomainKey]:
-        """A domain's salt and key, derived once; bounded by the number of tenants."""
-        if domain not in self._secrets:
+    def _secret(self, domain: Domain) -> tuple[str, tuple[Segment]]:
+        """A domain's salt, and the segment that a prompt of it is; derived once, bounded by the number of tenants."""
+        secret = self._secrets.get(domain)
+        if secret is None:
             salt = self._keyring.salt(domain)
-            self._secrets[domain] = (salt, domain_key(salt, self._model, "", self._block_tokens))
-        return self._secrets[domain]
+            segment = Segment(domain_key(salt, self._model, "", self._block_tokens), _ALL_BLOCKS)
+            secret = self._secrets[domain] = (salt, (segment,))
+        return secret
 
     def _prefix(self, asked: Asked) -> Prefix:
-        return Prefix(asked.words, self._block_tokens, (Segment(self._secret(asked.domain)[1], len(asked.words)),))
+        return Prefix(asked.words, self._block_tokens, self._secret(asked.domain)[1])
 
     def _candidates(self, prefix: Prefix) -> tuple[Sequence[Candidate], str]:
-        since = {replica: self._decisions - at for replica, at in self._chosen_at.items()}
         try:
-            return self._sight.look(prefix, since), ""
+            return self._sight.look(prefix, self._decisions), ""
         except Exception:
             self._survived("directory")
-            return self._sight.blind(since), "directory failed"
+            return self._sight.blind(self._decisions), "directory failed"
 
     def _choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> tuple[Choice | None, str]:
         if self._policy is None:
@@ -173,14 +175,8 @@ class Decider:
         except Exception:
             self._survived("policy")
             return None, "policy failed; shuffled"
-        self._chosen_at[choice.replica] = self._decisions
-        self._forget_departed(candidates)
+        self._sight.chose(choice.replica, self._decisions)
         return choice, choice.reason
-
-    def _forget_departed(self, candidates: Sequence[Candidate]) -> None:
-        if len(self._chosen_at) > 2 * len(candidates) + 16:
-            alive = {candidate.replica for candidate in candidates}
-            self._chosen_at = {replica: at for replica, at in self._chosen_at.items() if replica in alive}
 
     def _await(self, ticket: Ticket, choice: Choice | None) -> None:
         self._awaited[ticket.id] = (ticket, choice)

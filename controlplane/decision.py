@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..policies import Candidate, Choice, RoutedRequest
+from ..policies.field import Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Decision:
     def chosen(self) -> Candidate | None:
         if self.choice is None:
             return None
-        return next((each for each in self.candidates if each.replica == self.choice.replica), None)
+        return Field.of(self.candidates).row(self.choice.replica)
 
     @property
     def predicted_cached_tokens(self) -> int:

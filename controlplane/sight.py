@@ -1,73 +1,90 @@
 """What a router knows when it decides: the directory, its own tickets on top of it, and who is alive."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from ..directory import HolderId, Holdings, Mirror, Overlay, Prefix
+import numpy as np
+
+from ..directory import LEVELS, HolderId, Holdings, Mirror, Overlap, Overlay, Prefix
 from ..policies import Candidate, ReplicaId
+from ..policies.field import COLUMNS, EXPECTED, HELD, LAST_CHOSEN, LOAD, Field, Ints
+from .loads import Loads
 from .roster import Roster
 
-_SILENT_AFTER_S = 3.0  # a page this old says little about its replica's load
-_NOTHING = (0, 0, 0)
 
-
-@dataclass(frozen=True, slots=True)
 class Sight:
     """One router's view; `look` turns it into what a policy may see."""
 
-    holdings: Holdings
-    mirror: Mirror
-    overlay: Overlay
-    roster: Roster
+    def __init__(self, holdings: Holdings, mirror: Mirror, overlay: Overlay, roster: Roster) -> None:
+        self.holdings = holdings
+        self.mirror = mirror
+        self.overlay = overlay
+        self.roster = roster
+        self._loads = Loads(mirror, overlay, roster)
+        self._slots: Sequence[HolderId | None] = ()  # of the holdings, as they were when `_cells` was made
+        self._slots_of: Sequence[ReplicaId] = ()  # the replicas, likewise
+        self._cells: Ints = np.empty((len(LEVELS), 0), np.int64)  # where in an overlap's array each replica stands
 
-    def look(self, prefix: Prefix, since_chosen: dict[str, int]) -> Sequence[Candidate]:
-        """Every live replica with what it could reuse of this prompt and what it has to do."""
-        held, expected = self.holdings.find(prefix).table(), self.overlay.extents(prefix)
-        return [
-            self._candidate(
-                HolderId(replica),
-                held.get(HolderId(replica), _NOTHING),
-                expected.get(HolderId(replica), 0),
-                prefix.block_tokens,
-                since_chosen.get(replica, 0),
+    def look(self, prefix: Prefix, decision: int) -> Sequence[Candidate]:
+        """Every live replica with what it could reuse of this prompt and what it has to do, for decision number so.
+
+        What is held is exact for all, not for the deepest few: whoever is shown with less than it has is passed over,
+        and a copy is made of what was there.
+        """
+        loads = self._loads
+        loads.refresh()
+        if not loads.replicas:
+            return ()
+        numbers = np.empty((len(COLUMNS), len(loads.replicas)), np.int64)
+        self._hold(numbers[HELD], self.holdings.find(prefix), prefix.block_tokens)
+        numbers[LOAD] = loads.numbers
+        numbers[LAST_CHOSEN] = loads.all_last_chosen(decision)
+        numbers[EXPECTED] = 0
+        coming = loads.column(self.overlay.extents(prefix))
+        if coming is not None:
+            _expect(numbers, coming * prefix.block_tokens)
+        if not loads.all_known:
+            numbers[HELD] *= loads.known
+            numbers[EXPECTED] *= loads.known
+        return Field(loads.replicas, numbers, loads.known.copy(), loads.fresh)
+
+    def blind(self, decision: int) -> Sequence[Candidate]:
+        """The live replicas when nothing is known of them but this router's own tickets."""
+        rows = [
+            Candidate(
+                ReplicaId(replica),
+                ongoing=self.overlay.ongoing(HolderId(replica)),
+                last_chosen=self._loads.last_chosen(replica, decision),
+                known=False,
             )
             for replica in self.roster.live
         ]
+        return Field.of(rows) if rows else ()
 
-    def blind(self, since_chosen: dict[str, int]) -> Sequence[Candidate]:
-        """The live replicas when nothing is known of them but this router's own tickets."""
-        return [self._unknown(HolderId(replica), since_chosen.get(replica, 0)) for replica in self.roster.live]
+    def chose(self, replica: str, decision: int) -> None:
+        """Note that a decision was for a replica. Decisions are numbered from 1."""
+        self._loads.chose(replica, decision)
 
     def age_ms(self, replica: str | None) -> float:
         """How old the chosen replica's page is here; 0 where there is none."""
         heard = self.mirror.load(HolderId(replica)) if replica else None
         return heard[1] * 1e3 if heard else 0.0
 
-    def _candidate(
-        self, holder: HolderId, held: tuple[int, int, int], expected: int, block_tokens: int, last_chosen: int
-    ) -> Candidate:
-        heard = self.mirror.load(holder)
-        if heard is None:
-            return self._unknown(holder, last_chosen)
-        published, age_s = heard
-        load = self.overlay.load(holder, published)
-        gpu, cpu, disk = held
-        return Candidate(
-            replica=ReplicaId(holder),
-            gpu_tokens=max(gpu, expected) * block_tokens,
-            cpu_tokens=max(cpu, expected) * block_tokens,
-            disk_tokens=max(disk, expected) * block_tokens,
-            waiting_prefill_tokens=load.waiting_prefill_tokens,
-            running_sequences=load.running_sequences,
-            decode_blocks=load.decode_blocks,
-            free_blocks=load.free_blocks,
-            total_blocks=load.total_blocks,
-            ongoing=self.overlay.ongoing(holder),
-            last_chosen=last_chosen,
-            fresh=age_s < _SILENT_AFTER_S,
-            expected_tokens=max(expected - disk, 0) * block_tokens,
-        )
+    def _hold(self, held: Ints, overlap: Overlap, block_tokens: int) -> None:
+        """Fill in the tokens that each replica could reuse at each level; `held` has shape (levels, replicas)."""
+        if not overlap.ends:
+            held[:] = 0
+            return
+        slots, replicas = overlap.slots, self._loads.replicas
+        if slots is not self._slots or replicas is not self._slots_of:
+            numbers = {holder: number for number, holder in enumerate(slots) if holder is not None}
+            rows = [numbers.get(HolderId(replica), len(slots)) for replica in replicas]  # the last row is nobody's
+            levels = np.arange(len(LEVELS))[:, np.newaxis]
+            self._cells, self._slots, self._slots_of = np.array(rows) * len(LEVELS) + levels, slots, replicas
+        overlap.array(block_tokens).take(self._cells, out=held, mode="clip")  # else numpy copies, to check places
 
-    def _unknown(self, holder: HolderId, last_chosen: int) -> Candidate:
-        ongoing = self.overlay.ongoing(holder)
-        return Candidate(ReplicaId(holder), ongoing=ongoing, last_chosen=last_chosen, known=False)
+
+def _expect(numbers: Ints, coming: Ints) -> None:
+    """Let tokens that tickets under way will leave count as held in the nearest tier, and mark those in no tier yet."""
+    held = numbers[HELD]
+    numbers[EXPECTED] = np.maximum(coming - held[-1], 0)
+    np.maximum(held, coming, out=held)

@@ -58,6 +58,7 @@ class Mirror:
         self._clock = clock
         self._readers: dict[HolderId, PageReader] = {}
         self._followers: dict[HolderId, asyncio.Task[None]] = {}
+        self._watches: list[set[HolderId]] = []
         self.errors = 0  # exceptions that no page explains; each was logged
 
     async def run(self, holders: Callable[[], Collection[HolderId]]) -> None:
@@ -75,6 +76,16 @@ class Mirror:
                 for holder in live:
                     self._attend(holder, tasks)
                 await asyncio.sleep(_LOOK_S)
+
+    def watch(self) -> set[HolderId]:
+        """A set that gets every holder whose `load` changes from here on; who asked for it empties it."""
+        self._watches.append(set())
+        return self._watches[-1]
+
+    @property
+    def now_s(self) -> float:
+        """The time that ages are counted up to."""
+        return self._clock()
 
     def load(self, holder: HolderId) -> tuple[Load, float] | None:
         """What a holder has to do, and since how many seconds that is known; None until its page was read once."""
@@ -126,6 +137,11 @@ class Mirror:
         self._followers.pop(holder).cancel()
         self._readers.pop(holder).close()
         self._holdings.forget(holder)
+        self._changed(holder)
+
+    def _changed(self, holder: HolderId) -> None:
+        for watch in self._watches:
+            watch.add(holder)
 
     async def _follow(self, holder: HolderId, reader: PageReader) -> None:
         waits, start = delays(0.02, 2.0), UNREAD
@@ -150,7 +166,11 @@ class Mirror:
                 if message is None:
                     continue
                 known = reader.known
-                goes_on = await reader.take(message)
+                try:
+                    goes_on = await reader.take(message)
+                finally:
+                    if reader.known > known:
+                        self._changed(holder)
                 if isinstance(message, Batch) and message.served and reader.known > known:
                     self._tell(holder, message.served)
                 if not goes_on:

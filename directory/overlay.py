@@ -1,8 +1,9 @@
 """A router's own tickets, until the replicas' pages account for them: as load, and as blocks to come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,17 @@ class _Ticket:
     decode_blocks: int
 
 
+class Pending(NamedTuple):
+    """Tickets that no load counts yet, and what they come to."""
+
+    prefill_tokens: int
+    decode_blocks: int
+    tickets: int
+
+
+NOTHING_PENDING = Pending(0, 0, 0)
+
+
 class Overlay:
     """Numbers tickets and adds to what pages say what they cannot know of yet. For one event loop."""
 
@@ -27,12 +39,19 @@ class Overlay:
         self._numbers = count(1)
         self._tickets: dict[HolderId, dict[int, _Ticket]] = {}
         self._holder_of: dict[int, HolderId] = {}
+        self._watches: list[set[HolderId]] = []
+
+    def watch(self) -> set[HolderId]:
+        """A set that gets every holder whose tickets change from here on; who asked for it empties it."""
+        self._watches.append(set())
+        return self._watches[-1]
 
     def issue(self, holder: HolderId, prefill_tokens: int, decode_blocks: int, prefix: Prefix) -> int:
         """Note a ticket for a prompt; return its number, each higher than the last."""
         number = next(self._numbers)
         self._tickets.setdefault(holder, {})[number] = _Ticket(prefill_tokens, decode_blocks)
         self._holder_of[number] = holder
+        self._changed(holder)
         self._promises.make(number, holder, prefix)
         return number
 
@@ -45,6 +64,7 @@ class Overlay:
         del tickets[number]
         if not tickets:
             del self._tickets[holder]
+        self._changed(holder)
         self._promises.end(number)
 
     def withdraw(self, number: int) -> None:
@@ -53,16 +73,29 @@ class Overlay:
 
     def load(self, holder: HolderId, published: Load) -> Load:
         """The published load, and on top the tickets numbered above the last that it counts."""
-        tickets = self._tickets.get(holder)
-        if tickets is None:
+        pending = self.pending(holder, published.counted)
+        if not pending.tickets:
             return published
-        counted = published.counted.get(self._router, 0)
-        pending = [ticket for number, ticket in tickets.items() if number > counted]
         return msgspec.structs.replace(
             published,
-            waiting_prefill_tokens=published.waiting_prefill_tokens + sum(ticket.prefill_tokens for ticket in pending),
-            decode_blocks=published.decode_blocks + sum(ticket.decode_blocks for ticket in pending),
+            waiting_prefill_tokens=published.waiting_prefill_tokens + pending.prefill_tokens,
+            decode_blocks=published.decode_blocks + pending.decode_blocks,
+            waiting_sequences=published.waiting_sequences + pending.tickets,
         )
+
+    def pending(self, holder: HolderId, counted: Mapping[str, int]) -> Pending:
+        """What a holder's tickets come to, those left out that its load counts already."""
+        tickets = self._tickets.get(holder)
+        if tickets is None:
+            return NOTHING_PENDING
+        last = counted.get(self._router, 0)
+        prefill_tokens = decode_blocks = pending = 0
+        for number, ticket in tickets.items():
+            if number > last:
+                prefill_tokens += ticket.prefill_tokens
+                decode_blocks += ticket.decode_blocks
+                pending += 1
+        return Pending(prefill_tokens, decode_blocks, pending)
 
     def ongoing(self, holder: HolderId) -> int:
         """Tickets on a holder that have not ended."""
@@ -71,3 +104,7 @@ class Overlay:
     def extents(self, prefix: Prefix) -> dict[HolderId, int]:
         """How many leading blocks of a new prompt each holder will have got from tickets under way (`promises.py`)."""
         return self._promises.extents(prefix)
+
+    def _changed(self, holder: HolderId) -> None:
+        for watch in self._watches:
+            watch.add(holder)

@@ -81,7 +81,8 @@ class Promises:
             # Who parts from one prompt before that parts from its neighbour parts from both at the same block.
             if extent >= alike:
                 extent = _shared(prefix, most, prompt, alike)
-            found[prompt.holder] = max(extent, found.get(prompt.holder, 0))
+            if extent > found.get(prompt.holder, 0):
+                found[prompt.holder] = extent
             alike = prompt.alike
         return found
 
@@ -113,8 +114,10 @@ def _block_bytes(prefix: Prefix) -> int:
 
 def _shared(prefix: Prefix, blocks: int, prompt: _Prompt, known: int) -> int:
     """How many of the first `blocks` blocks two prompts share, the first `known` for certain."""
-    most = min(blocks, prompt.blocks, _same_domain(prefix.segments, prompt.prefix.segments))
     left, right, size = prefix.words, prompt.prefix.words, _block_bytes(prefix)
+    if left[known * size : (known + 1) * size] != right[known * size : (known + 1) * size]:
+        return known  # most often: what a system prompt is all they share
+    most = min(blocks, prompt.blocks, _same_domain(prefix.segments, prompt.prefix.segments))
 
     def differs(end: int) -> bool:
         return not left.startswith(right[equal * size : end * size], equal * size)

@@ -4,16 +4,18 @@ Holdings are closed under prefixes, so who holds depth d only shrinks with d: eq
 prove the whole interval. What it costs follows the number of distinct extents, not of holders.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import xxhash
 
 from .ids import DomainTag, Level
 from .masks import ALL, WIDTH, every
-from .prefix import Mark, Prefix
+from .prefix import WORD_BYTES, Hasher, Prefix, Segment
 
 Tables = Mapping[DomainTag, Mapping[int, int]]
 End = tuple[int, int]  # a depth, and the bits of those whose extent it is
+_Part = tuple[Segment, int, int, int, int]  # the depths from one to another in one segment, and the bits at both
 
-_LEAF = 5  # so many blocks are named faster in a run than by halving: in a run a name costs a fifth of a lone one
 _NOTHING: Mapping[int, int] = {}
 
 
@@ -25,49 +27,45 @@ def ends_of(prefix: Prefix, tables: Tables, live: int, k: int | None) -> tuple[l
     """
     ends: list[End] = []
     wanted, bound = live, 0
-    ended, furthest = 0, every(Level.DISK, live.bit_length() // WIDTH + 1)
-    intervals: list[tuple[Mark, int, int, int]] = [(prefix.start, prefix.blocks + 1, live, 0)]
-    while intervals:
-        low, high, at_low, at_high = intervals.pop()
-        if wanted != live:
-            at_low &= wanted
-            at_high &= wanted
-        if at_low == at_high:
-            continue
-        if high - low.depth > _LEAF:
-            middle = low.ahead((low.depth + high) // 2)
-            # Clamped between both ends, so that a page that is not closed cannot make the answer inconsistent.
-            at_middle = tables.get(middle.segment.key.tag, _NOTHING).get(middle.name, 0) & at_low | at_high
-            intervals += (low, middle.depth, at_low, at_middle), (middle, high, at_middle, at_high)
-            continue
-        found = _leaf(prefix, tables, low, high, at_low, at_high)
-        ends += found
-        if k is not None and wanted == live:
-            for _, bits in found:
-                ended |= bits
-            holders = ended & furthest
-            if holders.bit_count() >= k:
-                wanted = (holders >> Level.DISK - 1) * ALL & ~ended & live
-                bound = max(0, low.depth - 1)
+    ended, furthest = 0, 0 if k is None else every(Level.DISK, live.bit_length() // WIDTH + 1)
+    words, size = memoryview(prefix.words), prefix.block_tokens * WORD_BYTES
+    for segment, least, most, at_least, at_most in reversed(_parts(prefix, tables, live)):
+        key, get = segment.key, tables.get(segment.key.tag, _NOTHING).get
+        state: Hasher = xxhash.xxh3_128(words[: least * size], seed=key.seed)
+        intervals = [(least, state, most, at_least, at_most)]  # the words hashed up to the lower end, the bits at both
+        while intervals:
+            low, state, high, at_low, at_high = intervals.pop()
+            if wanted != live:
+                at_low &= wanted
+                at_high &= wanted
+            while at_low != at_high and high - low > 1:
+                middle, ahead = (low + high) // 2, state.copy()
+                ahead.update(words[low * size : middle * size])
+                # Clamped between both ends, so that a page that is not closed cannot make the answer inconsistent.
+                at_middle = get(key.name(ahead.digest()), 0) & at_low | at_high
+                if at_low != at_middle:
+                    intervals.append((low, state, middle, at_low, at_middle))
+                low, state, at_low = middle, ahead, at_middle
+            if at_low == at_high or not low:
+                continue
+            ends.append((low, at_low ^ at_high))
+            if k is not None and wanted == live:
+                ended |= at_low ^ at_high
+                holders = ended & furthest
+                if holders.bit_count() >= k:
+                    wanted = (holders >> Level.DISK - 1) * ALL & ~ended & live
+                    bound = max(0, low - 1)
     return ends, bound
 
 
-def _leaf(prefix: Prefix, tables: Tables, low: Mark, high: int, at_low: int, at_high: int) -> list[End]:
-    """The ends in [low, high), deepest first: every depth is looked at."""
-    ends = []
-    held = at_low
-    depth, segment = low.depth, low.segment
-    table = tables.get(segment.key.tag, _NOTHING)
-    for name in low.names(high - 1):
-        if depth == segment.until_block:
-            segment = prefix.segment(depth + 1)
-            table = tables.get(segment.key.tag, _NOTHING)
-        at = table.get(name, 0) & held | at_high
-        if at != held and depth:
-            ends.append((depth, held ^ at))
-        held = at
-        depth += 1
-    if held != at_high and depth:
-        ends.append((depth, held ^ at_high))
-    ends.reverse()
-    return ends
+def _parts(prefix: Prefix, tables: Tables, live: int) -> Sequence[_Part]:
+    """Nearly always one: a depth is named under the key of the segment it lies in, so each is searched by itself."""
+    parts: list[_Part] = []
+    blocks, low, at_low = prefix.blocks, 0, live
+    while (segment := prefix.segment(low + 1)).until_block < blocks:
+        high = segment.until_block
+        at_high = tables.get(segment.key.tag, _NOTHING).get(prefix.name(high), 0) & at_low
+        parts.append((segment, low, high, at_low, at_high))
+        low, at_low = high, at_high
+    parts.append((segment, low, blocks + 1, at_low, 0))
+    return parts

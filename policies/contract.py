@@ -35,10 +35,10 @@ class Candidate(msgspec.Struct, frozen=True):
     free_blocks: int = 0
     total_blocks: int = 0
     ongoing: int = 0  # this router's own tickets on it, not yet ended
+    waiting_sequences: int = 0  # requests there that have not got their first token
     last_chosen: int = 0  # decisions since this router last chose it; 0: never
     known: bool = True  # false: its page was never read, so nothing above is known
     fresh: bool = True  # false: its page is silent, so what it has to do is a guess; what it holds stands
-    waiting_sequences: int = 0  # requests there that have not got their first token
     expected_tokens: int = 0  # those of gpu_tokens that it holds in no tier yet: tickets under way will leave them
 
     @property

@@ -1,16 +1,16 @@
 """The replica expected to give the first token soonest, prefill weighted for what duplicate blocks cost everyone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 
+import msgspec
 import numpy as np
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
 from .contract import Candidate, Choice, Outcome, RoutedRequest
 from .features import SEQUENCE_TOKENS, cached_tokens, credible, credible_request
-from .field import Field, Floats, Ints
+from .field import HELD, Field, Floats, Ints
 from .ranking import Pick, complete, lowest
 from .rates import RateFit, Rates, RateSettings
 
@@ -29,8 +29,7 @@ class EstimatedTtftSettings(BaseModel):
     rates: RateSettings = RateSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(msgspec.Struct, frozen=True):
     """What each placement would cost, in milliseconds, shape (n,)."""
 
     cached_tokens: Ints
@@ -94,32 +93,44 @@ def priced(basis: Mapping[str, float], request: RoutedRequest, field: Field) -> 
     """Price every placement at the rates and weights that `basis` records."""
     rates = Rates(basis["base_ms"], basis["token_ms"], basis["token_pair_ms"])
     cached = cached_tokens(request, field)
-    uncached = (request.prompt_tokens - cached).astype(np.float64)
+    uncached = request.prompt_tokens - cached
     waiting = field.waiting_prefill_tokens + basis["sequence_tokens"] * field.running_sequences
-    from_cpu = np.maximum(field.cpu_tokens - field.gpu_tokens, 0)
-    from_disk = np.maximum(field.disk_tokens - np.maximum(field.cpu_tokens, field.gpu_tokens), 0)
-    fetch_us = from_cpu * basis["cpu_us_per_token"] + from_disk * basis["disk_us_per_token"]
     return Prices(
         cached_tokens=cached,
         wait_ms=waiting * rates.token_ms,
-        prefill_ms=rates.prefill_ms(uncached, request.prompt_tokens),
-        fetch_ms=fetch_us / 1e3,
-        room_ms=_missing_tokens(request, field, uncached) * rates.token_ms,
+        prefill_ms=rates.prefill_ms(uncached.astype(np.float64), request.prompt_tokens),
+        fetch_ms=_fetch_ms(basis, field),
+        room_ms=_room_ms(rates, request, field, uncached),
     )
 
 
-def _missing_tokens(request: RoutedRequest, field: Field, uncached: Floats) -> Floats:
-    """Count the tokens of running sequences that must make way: free blocks count cached ones in."""
-    needed = np.minimum(-(-(uncached + request.max_tokens) // request.block_tokens), field.total_blocks)
-    missing: Floats = np.maximum(needed - field.free_blocks, 0) * request.block_tokens  # of an unknown size none is
-    return missing
+def _fetch_ms(basis: Mapping[str, float], field: Field) -> Floats:
+    gpu, cpu, disk = (tokens.tobytes() for tokens in field.numbers[HELD])
+    if gpu == cpu == disk:
+        return np.zeros(len(field))
+    near = np.maximum(field.cpu_tokens, field.gpu_tokens)
+    from_disk = np.maximum(field.disk_tokens - near, 0)
+    fetch_us = (near - field.gpu_tokens) * basis["cpu_us_per_token"] + from_disk * basis["disk_us_per_token"]
+    fetch_ms: Floats = fetch_us / 1e3
+    return fetch_ms
+
+
+def _room_ms(rates: Rates, request: RoutedRequest, field: Field, uncached: Ints) -> Floats:
+    """Price the tokens of running sequences that must make way: free blocks count cached ones in."""
+    block, free = request.block_tokens, field.free_blocks
+    if free[free.argmin()] >= -(-(request.prompt_tokens + request.max_tokens) // block):
+        return np.zeros(len(field))  # there is room everywhere, whatever is cached
+    needed = np.minimum((uncached + (request.max_tokens + block - 1)) // block, field.total_blocks)
+    missing_tokens = np.maximum(needed - free, 0) * block  # of an unknown size none is
+    room_ms: Floats = missing_tokens * rates.token_ms
+    return room_ms
 
 
 def why(prices: Prices, pick: Pick) -> str:
     """Say what decided for the chosen replica."""
     cached, chosen = prices.cached_tokens, pick.place
-    deepest = cached.max()
-    holders = np.flatnonzero(cached == deepest)
+    deepest = cached[cached.argmax()]
+    holders = (cached == deepest).nonzero()[0]
     tie = f"tie, {pick.tie}"
     if deepest == 0:
         return f"cold: {tie}" if pick.tie else "cold: least busy"

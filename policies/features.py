@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .contract import Candidate, RoutedRequest
-from .field import Field, Floats, Ints
+from .field import Field, Flags, Floats, Ints
 
 SEQUENCE_TOKENS = 16.0  # a running sequence delays a newcomer about as much as this many waiting prompt tokens
 _COUNTS_BELOW = 1 << 48  # no honest count of tokens, blocks or sequences comes near
-_CHECKED = 10  # columns; the last, what is expected, only explains
+_CHECKED = 11  # columns; the last, what is expected, only explains
 
 
 def credible(candidates: Sequence[Candidate]) -> Field:
@@ -21,14 +21,15 @@ def credible(candidates: Sequence[Candidate]) -> Field:
     field = Field.of(candidates)
     if not len(field):
         raise ValueError("a policy chooses from at least one candidate; got none")
-    if field.numbers[:_CHECKED].view(np.uint64).max() >= _COUNTS_BELOW:  # a negative number is a huge one here
+    counts = field.numbers[:_CHECKED].reshape(-1).view(np.uint64)  # a negative number is a huge one here
+    if counts[counts.argmax()] >= _COUNTS_BELOW:
         possible = (field.numbers[:_CHECKED].view(np.uint64) < _COUNTS_BELOW).all(axis=0)
         if not possible.any():
             nothing = np.zeros(len(field), np.bool_)
             return Field(field.replicas, np.zeros_like(field.numbers), nothing, ~nothing)
         field = field.at(np.flatnonzero(possible))
     heard = field.known & field.fresh
-    return field if heard.all() else _guessed(field, heard)
+    return field if all_of(heard) else _guessed(field, heard)
 
 
 def credible_request(request: RoutedRequest) -> RoutedRequest:
@@ -51,17 +52,25 @@ def load_tokens(field: Field) -> Floats:
 
 def cached_tokens(request: RoutedRequest, field: Field) -> Ints:
     """Count the prompt tokens that replicas can reuse; the last one is always computed."""
-    held: Ints = np.minimum(field.numbers[:3].max(axis=0), request.prompt_tokens - 1)
-    return held if field.known.all() else held * field.known
+    deepest = np.maximum(np.maximum(field.gpu_tokens, field.cpu_tokens), field.disk_tokens)
+    most = request.prompt_tokens - 1
+    held = deepest if deepest[deepest.argmax()] <= most else np.minimum(deepest, most)
+    return held if all_of(field.known) else held * field.known
 
 
-def _guessed(field: Field, heard: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Field:
+def all_of(flags: Flags) -> bool:
+    """Whether each of at least one flag is set, in a fifth of the time that `np.all` takes."""
+    return bool(flags[flags.argmin()])
+
+
+def _guessed(field: Field, heard: Flags) -> Field:
     """A silent page's load is old, yet what this router has sent there since is not."""
     numbers, silent = field.numbers.copy(), ~heard
     share = max(int(heard.sum()), 1)
-    waiting, running = (int(column[heard].sum()) // share for column in numbers[3:5])
+    waiting, running, sequences = (int(column[heard].sum()) // share for column in numbers[[3, 4, 9]])
     numbers[:3, ~field.known] = 0
     numbers[3, silent] = waiting
     numbers[4, silent] = np.maximum(running, numbers[8, silent])
     numbers[5:8, silent] = 0  # an unknown size is never full
+    numbers[9, silent] = sequences
     return Field(field.replicas, numbers, field.known, field.fresh)

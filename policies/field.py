@@ -1,6 +1,7 @@
 """The candidates of one decision as columns, and their costs: a thousand replicas cost little more than eight."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Self, overload
 
@@ -23,15 +24,19 @@ COLUMNS = (
     "free_blocks",
     "total_blocks",
     "ongoing",
+    "waiting_sequences",
     "last_chosen",
     "expected_tokens",
 )
+HELD = slice(0, 3)  # the columns of what a replica could reuse
+LOAD = slice(3, 10)  # those of what it has to do
+LAST_CHOSEN, EXPECTED = 10, 11
 _ROW = attrgetter(*COLUMNS)
 _WORST = 1 << 62
 
 
 class Field(Sequence[Candidate]):
-    """Candidates by rising replica id. `numbers` has a row for each of `COLUMNS`, shape (11, n); never written to.
+    """Candidates by rising replica id. `numbers` has a row for each of `COLUMNS`, shape (12, n); never written to.
 
     Each row is an attribute as well, shape (n,). As a sequence it gives candidates, each made when asked for.
     """
@@ -47,6 +52,7 @@ class Field(Sequence[Candidate]):
     free_blocks: Ints
     total_blocks: Ints
     ongoing: Ints
+    waiting_sequences: Ints
     last_chosen: Ints
     expected_tokens: Ints
 
@@ -65,6 +71,7 @@ class Field(Sequence[Candidate]):
             self.free_blocks,
             self.total_blocks,
             self.ongoing,
+            self.waiting_sequences,
             self.last_chosen,
             self.expected_tokens,
         ) = numbers
@@ -88,6 +95,11 @@ class Field(Sequence[Candidate]):
         replicas = tuple(self.replicas[place] for place in places)
         return type(self)(replicas, self.numbers[:, places], self.known[places], self.fresh[places])
 
+    def row(self, replica: str) -> Candidate | None:
+        """One candidate, None if it is not among them; found without a look at the others."""
+        place = bisect_left(self.replicas, replica)
+        return self[place] if replica in self.replicas[place : place + 1] else None
+
     def __len__(self) -> int:
         return len(self.replicas)
 
@@ -104,7 +116,10 @@ class Field(Sequence[Candidate]):
         return Candidate(self.replicas[place], known=bool(self.known[place]), fresh=bool(self.fresh[place]), **numbers)
 
     def __iter__(self) -> Iterator[Candidate]:
-        return (self[place] for place in range(len(self)))
+        rows = zip(self.replicas, self.numbers.T.tolist(), self.known.tolist(), self.fresh.tolist(), strict=True)
+        make: Callable[..., Candidate] = Candidate  # mypy cannot count what a star gives
+        for replica, (*most, expected), known, fresh in rows:  # four times as fast as one place after the other
+            yield make(replica, *most, known=known, fresh=fresh, expected_tokens=expected)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)

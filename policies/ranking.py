@@ -1,8 +1,8 @@
 """From costs to one replica: the lowest, ties broken fairly, and an order of preference for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from .contract import Candidate, Choice, ReplicaId
@@ -11,8 +11,7 @@ from .field import Costs, Field, Floats, Ints
 _NEVER = 1 << 48  # staler than any count of decisions
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(msgspec.Struct, frozen=True):
     """One of the candidates of lowest cost, by its place in the field."""
 
     place: int
@@ -22,7 +21,7 @@ class Pick:
 
 def lowest(field: Field, costs: Floats, draw: float) -> Pick:
     """Pick the candidate of lowest cost. `draw`, in [0, 1), decides where nothing else does."""
-    ties = np.flatnonzero(costs == costs.min())
+    ties = (costs == costs[costs.argmin()]).nonzero()[0]
     if len(ties) == 1:
         return Pick(int(ties[0]), "", 1.0)
     for name, keys in (("fewer ongoing", field.ongoing), ("least recently chosen", -staleness(field))):
@@ -53,11 +52,19 @@ def complete(field: Field, costs: Floats, candidates: Sequence[Candidate]) -> Co
     return Costs(every, np.array([found.get(replica, behind) for replica in every]))
 
 
-def ranked(choice: Choice) -> tuple[ReplicaId, ...]:
-    """Order all candidates: the chosen one, then by rising cost, equals by replica id."""
+def ranked(choice: Choice, most: int | None = None) -> tuple[ReplicaId, ...]:
+    """Order all candidates, or the best of them: the chosen one, then by rising cost, equals by replica id."""
     costs = choice.scores
     if isinstance(costs, Costs):
-        order = [costs.replicas[place] for place in np.argsort(costs.array, kind="stable").tolist()]
+        places = _cheapest(costs.array, most or len(costs))
+        order = [costs.replicas[place] for place in places[np.argsort(costs.array[places], kind="stable")].tolist()]
     else:
         order = sorted(costs, key=lambda replica: (costs[replica], replica))
-    return (choice.replica, *(replica for replica in order if replica != choice.replica))
+    return (choice.replica, *(replica for replica in order if replica != choice.replica))[:most]
+
+
+def _cheapest(costs: Floats, most: int) -> Ints:
+    """The places of the lowest costs: so many, and whatever costs the same as the last of them."""
+    if most >= len(costs):
+        return np.arange(len(costs))
+    return np.flatnonzero(costs <= np.partition(costs, most - 1)[most - 1])

@@ -39,6 +39,10 @@ ACME, GLOBEX = Domain("acme", "default"), Domain("globex", "default")
 class Fresh(Mirror):
     """A mirror that has just heard from everyone that they are idle."""
 
+    @property
+    def now_s(self) -> float:
+        return 0.0
+
     def load(self, holder: HolderId) -> tuple[Load, float]:
         return Load(), 0.1
 

@@ -61,6 +61,9 @@ class Batch:
         self.max_sequences = max_sequences
         self.token_budget = token_budget
         self.waiting_tokens = 0  # of all prompts
+        self.waiting_jobs = 0  # that have not got their first token
+        self._steps = 0  # with prompts, planned so far
+        self._step_tokens = 0  # of prompts, in these
         self._generated_ids = count(-1, -1)
 
     def add(self, job: Job) -> None:
@@ -70,6 +73,7 @@ class Batch:
         cached = self.cache.depth(job.domain, ids, self.reusable(job.prompt_tokens)) * self.block_tokens
         generation = Generation(job, ids, job.prompt_tokens)
         self._expect(generation, job.prompt_tokens - cached)
+        self.waiting_jobs += 1
         self.waiting.append(generation)
 
     def reusable(self, tokens: int) -> int:
@@ -92,7 +96,16 @@ class Batch:
             if hit is None:
                 break
             self._admit(self.waiting.popleft(), hit, plan, now_ms)
+        self._steps += 1
+        self._step_tokens += plan.new_tokens
         return plan
+
+    def answer(self, job: Job, now_ms: float) -> None:
+        """Note that a job gets its first token."""
+        job.first_token_ms = now_ms
+        job.steps += self._steps
+        job.step_tokens += self._step_tokens
+        self.waiting_jobs -= 1
 
     def step(self, plan: Plan, ready: Sequence[Generation]) -> Step:
         """Say what the planned step computes; those who are ready get a token of it."""
@@ -153,6 +166,7 @@ class Batch:
         cached = hit.depth * self.block_tokens
         if job.began_ms is None:
             job.began_ms, job.cached_tokens = now_ms, cached
+            job.steps, job.step_tokens = -self._steps, -self._step_tokens
         self.running.append(generation)
         cache.gpu.share(hit.blocks)
         generation.blocks = list(hit.blocks)

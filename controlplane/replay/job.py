@@ -27,6 +27,8 @@ class Job:
     first_token_ms: float | None = None
     ended_ms: float | None = None
     cached_tokens: int = 0  # of the prompt, found when it first began
+    steps: int = 0  # from there to its first token; below 0 until then
+    step_tokens: int = 0  # of all prompts, computed in these steps; likewise
     refused: bool = False
 
 

@@ -103,7 +103,13 @@ class Node:
 
     def load(self) -> EngineLoad:
         load = self.replica.load()
-        return EngineLoad(load.waiting_prefill_tokens, load.running_sequences, load.decode_blocks, load.free_blocks)
+        return EngineLoad(
+            load.waiting_prefill_tokens,
+            load.running_sequences,
+            load.decode_blocks,
+            load.free_blocks,
+            load.waiting_sequences,
+        )
 
     def capacity(self) -> Capacity:
         return self._capacity
@@ -132,6 +138,8 @@ class Node:
                 queue_ms=job.began_ms - job.arrived_ms,
                 prefill_ms=job.first_token_ms - job.began_ms,
                 total_ms=job.ended_ms - job.arrived_ms,
+                steps=job.steps,
+                step_tokens=job.step_tokens,
             )
         )
         self._on_end(job, ticket)

@@ -112,6 +112,7 @@ class SimulatedReplica:
             decode_blocks=gpu.used_blocks,
             free_blocks=gpu.free_blocks,
             total_blocks=gpu.blocks,
+            waiting_sequences=self._batch.waiting_jobs,
         )
 
     def cached_tokens(self, domain: int, block_ids: Sequence[int], prompt_tokens: int) -> int:
@@ -174,7 +175,7 @@ class SimulatedReplica:
         for each in ready:
             each.tokens += 1
             if each.job.first_token_ms is None:
-                each.job.first_token_ms = end_ms
+                self._batch.answer(each.job, end_ms)
                 self._seen.append(each.job)
         self._end_done(ready)
 

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from .directory_commands import ingest_command, lookup_command, recover_command
+from .directory_commands import decide_command, ingest_command, lookup_command, recover_command
 from .overhead import MODES, overhead
 from .printing import AsJson, errors_told, show
 from .rows import table_of
 
 app = typer.Typer(help="Measure kvplane on this machine.", no_args_is_help=True)
 app.command("lookup")(lookup_command)
+app.command("decide")(decide_command)
 app.command("ingest")(ingest_command)
 app.command("recover")(recover_command)
 

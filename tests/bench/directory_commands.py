@@ -1,9 +1,11 @@
-"""`kvplane bench lookup`, `ingest` and `recover`: the directory, measured."""
+"""`kvplane bench lookup`, `decide`, `ingest` and `recover`: the directory, and what is decided from it, measured."""
 
 from typing import Annotated
 
 import typer
 
+from .decide import decide
+from .decide_rows import decide_table
 from .ingest import ingest
 from .ingest_rows import ingest_table
 from .lookup import FULL, Sizes, lookup
@@ -42,6 +44,18 @@ def lookup_command(
             sizes(extents, 1000, 0, _REPLICAS[1]),
         )
         show(lookup(asked), lookup_table, as_json)
+
+
+def decide_command(
+    replicas: Replicas = "8,64,256,1024",
+    extents: Annotated[str, typer.Option(help="Distinct extents over all holders.")] = "1,8",
+    decisions: Annotated[int, typer.Option(min=100, max=1_000_000, help="How many are measured of each kind.")] = 2000,
+    as_json: AsJson = False,
+) -> None:
+    """CPU of one decision and its ticket, with the default policy: prompts of 4k tokens, 95 % cached at the deepest."""
+    with errors_told():
+        fleets, kinds = sizes(replicas, 1000, *_REPLICAS), sizes(extents, 1000, 1, _REPLICAS[1])
+        show(decide(fleets, kinds, decisions), decide_table, as_json)
 
 
 def ingest_command(

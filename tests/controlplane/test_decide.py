@@ -58,6 +58,14 @@ def test_the_ticket_ranks_the_holder_first_and_is_signed() -> None:
     assert decided.decision.reason == "longest prefix"
 
 
+def test_a_ticket_carries_the_best_few_of_a_large_fleet() -> None:
+    made = router(Longest(), replicas=[f"r-{number:03d}" for number in range(100)])
+    hold(made.sight.holdings, "r-077", PROMPT)
+    ranks = decide(made, asked(PROMPT)).ticket.ranks
+
+    assert ranks == ("r-077", *(f"r-{number:03d}" for number in range(15)))
+
+
 def test_another_tenants_identical_prompt_finds_nothing_and_gets_another_salt() -> None:
     made = router(Longest())
     hold(made.sight.holdings, "b", PROMPT, ACME)
@@ -65,6 +73,15 @@ def test_another_tenants_identical_prompt_finds_nothing_and_gets_another_salt() 
 
     assert [candidate.gpu_tokens for candidate in decided.decision.candidates] == [0, 0, 0]
     assert decided.ticket.salt != KEYRING.salt(ACME)
+
+
+def test_each_decision_sees_how_long_ago_every_replica_was_chosen() -> None:
+    made = router(build_policy(PolicySettings(name="round_robin"), Random(1)))
+    first, second, _, fourth = (decide(made, asked(PROMPT)).decision for _ in range(4))
+
+    assert [each.last_chosen for each in second.candidates if each.replica == chosen(first)] == [1]
+    assert [each.last_chosen for each in first.candidates] == [0, 0, 0]
+    assert sorted(each.last_chosen for each in fourth.candidates) == [1, 2, 3]
 
 
 def test_own_tickets_count_as_load_until_they_end() -> None:

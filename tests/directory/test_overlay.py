@@ -24,6 +24,8 @@ def test_own_tickets_count_until_the_replica_counts_them(overlay: Overlay) -> No
 
     assert first < second
     assert (none_counted.waiting_prefill_tokens, none_counted.decode_blocks) == (115, 10)
+    waiting = [load.waiting_sequences for load in (none_counted, one_counted, both_counted)]
+    assert waiting == [2, 1, 0]
     assert (one_counted.waiting_prefill_tokens, one_counted.decode_blocks) == (115, 2)
     assert both_counted.waiting_prefill_tokens == 115
 
@@ -79,3 +81,15 @@ def test_load_is_counted_however_many_promises_are_forgotten(overlay: Overlay) -
         overlay.issue(ONE, 1, 0, PROMPT)
 
     assert overlay.load(ONE, Load()).waiting_prefill_tokens == 5000
+
+
+def test_who_watches_is_told_of_each_holder_whose_tickets_change(overlay: Overlay) -> None:
+    first, second = overlay.watch(), overlay.watch()
+    number = overlay.issue(ONE, 1, 0, PROMPT)
+    first.clear()
+    overlay.issue(TWO, 1, 0, PROMPT)
+    overlay.withdraw(number)
+
+    assert (first, second) == ({TWO}, {ONE, TWO})
+    overlay.settle(number)
+    assert first == {ONE, TWO}

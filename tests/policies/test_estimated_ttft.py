@@ -131,3 +131,10 @@ def test_a_request_that_gave_no_token_teaches_nothing() -> None:
     policy.learn(choose(Candidate(A)), Outcome(A, 1000, 0, 0, 0.0, 0.0, 0.0))
 
     assert policy.choose(REQUEST, [Candidate(A)]).predicted_ttft_ms == pytest.approx(1010)
+
+
+def test_a_block_begun_is_a_block_needed() -> None:
+    # a: 995 tokens to compute and 100 to give are 1095, 110 blocks of ten; 109 are free: 10 more tokens for the last.
+    choice = choose(Candidate(A, 5, 5, 5, free_blocks=109, total_blocks=1000))
+
+    assert costs(choice) == {A: 2 * (10 + 995) + 10}

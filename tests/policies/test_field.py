@@ -57,6 +57,14 @@ def test_some_places_are_a_field_of_their_own_in_the_order_asked_for() -> None:
     assert [each.replica for each in field[1:]] == ["b", "c"]
 
 
+def test_one_replica_is_found_among_all() -> None:
+    field = Field.of([Candidate(ReplicaId(name), ongoing=count) for count, name in enumerate("ace")])
+
+    assert [field.row(name) for name in "ace"] == list(field)
+    assert [field.row(name) for name in ("", "b", "d", "f")] == [None] * 4
+    assert Field.of(()).row("a") is None
+
+
 def test_costs_are_read_by_replica() -> None:
     costs = Costs((ReplicaId("a"), ReplicaId("b")), np.array([2.0, 1.0]))
 

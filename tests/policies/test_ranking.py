@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvplane.policies import Candidate, Choice, ReplicaId, ranked
 from kvplane.policies.field import Costs, Field
@@ -55,3 +57,21 @@ def test_a_ranking_of_columns_is_that_of_the_same_costs_one_by_one() -> None:
     costs = Costs((A, B, C), np.array([1.0, 9.0, 1.0]))
 
     assert ranked(Choice(B, "drawn", 0.5, costs)) == ranked(Choice(B, "drawn", 0.5, dict(costs))) == (B, A, C)
+
+
+@pytest.mark.parametrize("most, best", [(1, (B,)), (2, (B, A)), (3, (B, A, C)), (9, (B, A, C))])
+def test_the_best_few_are_the_first_of_all(most: int, best: tuple[ReplicaId, ...]) -> None:
+    costs = Costs((A, B, C), np.array([1.0, 9.0, 1.0]))
+
+    assert ranked(Choice(B, "drawn", 0.5, costs), most) == best
+    assert ranked(Choice(B, "drawn", 0.5, dict(costs)), most) == best
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 40), st.data())
+def test_however_many_are_asked_for_they_are_the_beginning_of_the_whole_order(
+    costs: list[int], most: int, data: st.DataObject
+) -> None:
+    replicas = tuple(ReplicaId(f"r-{place:02d}") for place in range(len(costs)))
+    choice = Choice(data.draw(st.sampled_from(replicas)), "drawn", 1.0, Costs(replicas, np.array(costs, np.float64)))
+
+    assert ranked(choice, most) == ranked(choice)[:most]
