@@ -38,6 +38,7 @@ class Asked:
     max_tokens: int
     traceparent: str | None
     deadline_s: float  # Unix time
+    affinity: int = 0  # see `RoutedRequest`
 
 
 class Decider:
@@ -72,7 +73,7 @@ class Decider:
         """Choose once. For want of knowledge it never raises: with no replica known there is no choice."""
         at_ns, started = self._clock_ns(), time.perf_counter_ns()
         self._decisions += 1
-        request = RoutedRequest(len(asked.words) // 4, asked.max_tokens, self._block_tokens)
+        request = RoutedRequest(len(asked.words) // 4, asked.max_tokens, self._block_tokens, asked.affinity, at_ns / 1e9)
         candidates, blind = self._candidates(self._prefix(asked))
         choice, reason = self._choose(request, candidates)
         return Decision(
@@ -199,4 +200,6 @@ def _outcome(replica: HolderId, served: Served) -> Outcome:
         queue_ms=served.queue_ms,
         prefill_ms=served.prefill_ms,
         total_ms=served.total_ms,
+        steps=served.steps,
+        step_tokens=served.step_tokens,
     )

@@ -44,10 +44,12 @@ class DecisionRow:
     prefill_ms: float | None
     total_ms: float | None
     output_tokens: int | None
+    affinity: str = "0"  # decimal digits: more than JSON's numbers carry everywhere
 
     @property
     def request(self) -> RoutedRequest:
-        return RoutedRequest(self.prompt_tokens, self.max_tokens, self.block_tokens)
+        affinity, at_s = int(self.affinity), self.at_ns / 1e9
+        return RoutedRequest(self.prompt_tokens, self.max_tokens, self.block_tokens, affinity, at_s)
 
     @property
     def expected_cached_tokens(self) -> int:
@@ -89,6 +91,7 @@ def joined(
         prompt_tokens=about[keys.INPUT_TOKENS],
         max_tokens=about[keys.MAX_TOKENS],
         block_tokens=about[keys.BLOCK_TOKENS],
+        affinity=about.get(keys.AFFINITY, "0"),
         predicted_cached_tokens=about[keys.PREDICTED_CACHED_TOKENS],
         predicted_ttft_ms=about.get(keys.PREDICTED_TTFT_MS),
         directory_age_ms=about[keys.DIRECTORY_AGE_MS],

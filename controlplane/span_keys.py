@@ -17,6 +17,7 @@ ROUTER = "kvplane.router"
 POLICY = "kvplane.policy"
 REASON = "kvplane.reason"
 BLOCK_TOKENS = "kvplane.block_tokens"
+AFFINITY = "kvplane.affinity"  # decimal digits: more than 53 bits
 CANDIDATES = "kvplane.candidates"  # how many
 CHOSEN_REPLICA = "kvplane.chosen_replica"
 MATCHED_TOKENS = "kvplane.matched_tokens"  # the longest prefix that any candidate holds

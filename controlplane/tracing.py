@@ -143,6 +143,7 @@ def _routed(decision: Decision) -> Mapping[str, AttributeValue]:
         keys.MAX_TOKENS: request.max_tokens,
         keys.INPUT_TOKENS: request.prompt_tokens,
         keys.BLOCK_TOKENS: request.block_tokens,
+        keys.AFFINITY: str(request.affinity),
         keys.DECISION_ID: decision.id,
         keys.TENANT: decision.tenant,
         keys.ROUTER: decision.router,

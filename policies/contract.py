@@ -17,6 +17,7 @@ class RoutedRequest:
     max_tokens: int
     block_tokens: int
     affinity: int = 0  # a hash of what should stay together: a conversation, or the first tokens; 0: nothing known
+    at_s: float = 0.0  # when it came, Unix time; 0: not known
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -41,6 +41,8 @@ def credible_request(request: RoutedRequest) -> RoutedRequest:
         prompt if 1 <= prompt < _COUNTS_BELOW else 1,
         output if 0 <= output < _COUNTS_BELOW else 0,
         block if 1 <= block < _COUNTS_BELOW else 1,
+        request.affinity,
+        request.at_s,
     )
 
 

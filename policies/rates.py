@@ -61,13 +61,20 @@ class RateFit:
     def rates(self) -> Rates:
         return Rates(*self._rates)
 
-    def observe(self, uncached_tokens: float, total_tokens: float, prefill_ms: float) -> None:
-        """Count one measured prefill in; sizes and times that cannot be true are left out."""
-        if not (1 <= uncached_tokens <= total_tokens < 1 << 48 and 0 <= prefill_ms < 1e9):
+    def observe(
+        self, uncached_tokens: float, total_tokens: float, prefill_ms: float, steps: int = 1, step_tokens: float = 0
+    ) -> None:
+        """Count one measured prefill in; sizes and times that cannot be true are left out.
+
+        Where the engine tells of how many steps it was, and of what was computed beside it, the base is that of a
+        step and the tokens are those of all: a short prompt that shared a step with a long one took as long.
+        """
+        if not (1 <= uncached_tokens <= total_tokens < 1 << 48 and 0 <= prefill_ms < 1e9 and 1 <= steps < 1 << 32):
             return
         self._outcomes += 1
-        yardstick = Rates(*self._prior).prefill_ms(uncached_tokens, total_tokens)
-        sizes = (1.0 / yardstick, uncached_tokens / yardstick, uncached_tokens * total_tokens / yardstick)
+        parts = (float(steps), max(uncached_tokens, step_tokens), uncached_tokens * total_tokens)
+        yardstick = _dot(parts, self._prior)
+        sizes = tuple(part / yardstick for part in parts)
         ratio = prefill_ms / yardstick
         if len(self._first) < _FIRST:
             self._first.append((sizes, ratio))

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from . import (
+    adaptive,
     consistent_hash,
     dynamo,
     estimated_ttft,
@@ -21,6 +22,7 @@ from . import (
     round_robin,
     smg,
 )
+from .adaptive import AdaptiveSettings
 from .consistent_hash import ConsistentHashSettings
 from .contract import Candidate, Choice, Policy, RoutedRequest
 from .dynamo import DynamoSettings
@@ -42,6 +44,7 @@ PolicyName = Literal[
     "lmetric",
     "smg",
     "estimated_ttft",
+    "adaptive",
 ]
 
 
@@ -50,12 +53,13 @@ class PolicySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: PolicyName = "estimated_ttft"
+    name: PolicyName = "adaptive"
     consistent_hash: ConsistentHashSettings = ConsistentHashSettings()
     dynamo: DynamoSettings = DynamoSettings()
     preble: PrebleSettings = PrebleSettings()
     smg: SmgSettings = SmgSettings()
     estimated_ttft: EstimatedTtftSettings = EstimatedTtftSettings()
+    adaptive: AdaptiveSettings = AdaptiveSettings()
 
 
 class UnknownPolicy(Exception):
@@ -141,6 +145,12 @@ _POLICIES: dict[str, _Kind] = {
     "estimated_ttft": _Kind(
         lambda settings, random: estimated_ttft.EstimatedTtft(settings.estimated_ttft, random),
         estimated_ttft.decide,
+        "ms",
+        _each("weight", 0.5, 1, 1.5, 2, 3, 4, 6, 8),
+    ),
+    "adaptive": _Kind(
+        lambda settings, random: adaptive.Adaptive(settings.adaptive, random),
+        adaptive.decide,
         "ms",
         _each("weight", 0.5, 1, 1.5, 2, 3, 4, 6, 8),
     ),

@@ -6,11 +6,12 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from ...directory import Domain, HolderId, Keyring, MemoryPages, domain_key
 from ...policies import Policy, PolicySettings, build_policy
 from ...workers import Ticket
-from ...workers.engine import Capacity, Unservable
+from ...workers.engine import Capacity
 from ...workers.pace import Pace
 from ...workers.publisher import Identity
 from ..decide import Asked
@@ -31,6 +32,7 @@ _SAMPLES = 80  # of the fleet while requests arrive
 _FIRST_S = 1.0
 _NEVER_S = 1e12
 _EPOCH = 1
+_ROUNDED_MS = 1e-3  # what the loop's seconds lose
 _ANY_LENGTH = 1 << 40
 
 Progress = Callable[[int], None]
@@ -50,6 +52,7 @@ def replay(
     `progress` is told the number of requests decided so far; `build` makes the policy of each router. Raises `BadTrace`
     for a request that fits no replica.
     """
+    _check(trace, fleet)
     with asyncio.Runner(loop_factory=LeapingLoop) as runner:
         return runner.run(_Replay(trace, policy, fleet, seed, progress or (lambda done: None), build).run())
 
@@ -128,8 +131,11 @@ class _Replay:
                 words = words_of(block_ids, request.prompt_tokens, self._trace.block_tokens)
                 domain = self._domains[self._domain_of[request.tenant]]
                 max_tokens = max(self._fleet.max_tokens, request.output_tokens)
-                asked = Asked(domain, words, max_tokens, None, _NEVER_S)
-                ticket = self._fronts[number % len(self._fronts)].route(asked)
+                affinity = xxhash.xxh3_64_intdigest(request.session) >> 1 if request.session else 0
+                asked = Asked(domain, words, max_tokens, None, _NEVER_S, affinity)
+                front = self._fronts[number % len(self._fronts)]
+                ticket = front.route(asked)
+                assert not front.decider.failures, "in a replay nothing that raised is survived"
                 node = self._nodes[ticket.ranks[0]]
             self._submit(node, job, ticket)
             self._progress(number + 1)
@@ -141,10 +147,7 @@ class _Replay:
     def _submit(self, node: Node, job: Job, ticket: Ticket) -> None:
         self._jobs[job.key] = job
         self._place[job.key] = int(node.holder.rpartition("-")[2])
-        try:
-            node.submit(job, ticket)
-        except Unservable as exc:
-            raise BadTrace(self._trace.name, job.key + 1, f"a request that fits on a replica; {exc}") from exc
+        node.submit(job, ticket)
 
     def _end(self, job: Job, ticket: Ticket) -> None:
         self._left -= 1
@@ -247,7 +250,8 @@ class _Replay:
         def since(moments: Iterable[float | None]) -> Floats:
             at_ms = np.array([np.nan if at is None else at for at in moments], np.float64)
             since_arrived: Floats = at_ms - self._began_ms - arrived
-            return since_arrived
+            assert not (since_arrived < -_ROUNDED_MS).any()
+            return np.maximum(since_arrived, 0.0)
 
         return Run(
             policy=self._policy.name if self._policy else ORACLE,
@@ -268,3 +272,18 @@ class _Replay:
             duplicates=np.array([twice for _, _, twice in self._samples], np.float64),
             evicted_blocks=self._evicted + sum(node.replica.evicted_blocks for node in self._nodes.values()),
         )
+
+
+def _check(trace: Trace, fleet: FleetSettings) -> None:
+    """Whether each request, with its answer but the last token, fits in an empty cache."""
+    if not trace.requests:
+        raise BadTrace(trace.name, None, "wanted at least one request, got none")
+    for number, each in enumerate(trace.requests, 1):
+        blocks = -(-(each.prompt_tokens + max(1, each.output_tokens) - 1) // trace.block_tokens)
+        if blocks > fleet.blocks:
+            raise BadTrace(
+                trace.name,
+                None,
+                f"wanted requests that fit in {fleet.blocks} blocks of {trace.block_tokens} tokens, all that a replica "
+                f"has; request {number} of {len(trace.requests)} takes {blocks}",
+            )

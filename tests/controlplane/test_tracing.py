@@ -39,7 +39,7 @@ DECISION = Decision(
     model="m",
     router="router-1",
     policy="estimated_ttft",
-    request=RoutedRequest(100, 10, 16),
+    request=RoutedRequest(100, 10, 16, at_s=1_790_000_000.0, affinity=(1 << 63) - 1),
     candidates=Field.of([Candidate(R1, 64, 64, 80), Candidate(R2)]),
     choice=CHOICE,
     reason="longest prefix",

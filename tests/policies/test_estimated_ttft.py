@@ -138,3 +138,23 @@ def test_a_block_begun_is_a_block_needed() -> None:
     choice = choose(Candidate(A, 5, 5, 5, free_blocks=109, total_blocks=1000))
 
     assert costs(choice) == {A: 2 * (10 + 995) + 10}
+
+
+def test_who_joins_a_step_pays_for_those_that_wait_for_its_end() -> None:
+    # A step computes 8192 tokens. On a 3 requests wait with 9192: the second step has their last 1000, so that of 3
+    # requests a share of 1000/9192 waits there, for the newcomer's 1000 tokens; 9192 + 2 x 1010 + 326.4.
+    busy = Candidate(A, waiting_prefill_tokens=9192, waiting_sequences=3)
+    # b has one request with 7692 tokens waiting: of the newcomer's, 500 fit into its step.
+    half = Candidate(B, waiting_prefill_tokens=7692, waiting_sequences=1)
+
+    choice = choose(busy, half)
+
+    assert costs(choice) == {A: 9192 + 2020 + 326.371, B: 7692 + 2020 + 500}
+
+
+def test_what_others_would_wait_longer_can_outweigh_a_prefix() -> None:
+    # a: 100 waiting + 2 x 910 + 4 requests x 900 tokens; b: 2020.
+    choice = choose(Candidate(A, 100, 100, 100, waiting_prefill_tokens=100, waiting_sequences=4), Candidate(B))
+
+    assert costs(choice) == {A: 100 + 1820 + 3600, B: 2020}
+    assert choice.reason == "others' wait outweighs a longer prefix"

@@ -91,3 +91,15 @@ def test_impossible_outcomes_teach_nothing(sizes: tuple[float, float], prefill_m
     fit.observe(5, 10, min(prefill_ms, -1.0))
 
     assert fit.rates == RateFit(RateSettings()).rates
+
+
+def test_a_prompt_that_shared_its_steps_teaches_what_it_cost_alone() -> None:
+    engine, fit = Rates(20.0, 0.5, 0.0), RateFit(RateSettings())
+    random = Random(2)
+    for _ in range(300):
+        uncached, beside, steps = random.randint(10, 4000), random.choice((0, 0, 6000)), random.choice((1, 2))
+        took_ms = steps * engine.base_ms + engine.token_ms * (uncached + beside)
+        fit.observe(uncached, uncached, took_ms, steps, uncached + beside)
+
+    assert fit.rates.prefill_ms(100, 100) == pytest.approx(70.0, rel=0.05)
+    assert fit.rates.prefill_ms(4000, 4000) == pytest.approx(2020.0, rel=0.05)

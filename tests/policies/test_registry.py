@@ -126,8 +126,8 @@ def test_reasons_are_few_and_hold_no_numbers(name: PolicyName) -> None:
     assert not any(letter.isdigit() for reason in reasons for letter in reason)
 
 
-def test_the_default_is_estimated_ttft() -> None:
-    assert PolicySettings().name == "estimated_ttft"
+def test_the_default_is_adaptive() -> None:
+    assert PolicySettings().name == "adaptive"
     assert cost_unit("estimated_ttft") == "ms"
 
 

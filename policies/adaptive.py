@@ -1,0 +1,140 @@
+"""Estimated time to first token, whose rates, weight and trust in each replica are learned as requests are served."""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+
+import numpy as np
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from .congestion import Congestion
+from .contract import Candidate, Choice, Outcome, RoutedRequest
+from .features import SEQUENCE_TOKENS, credible, credible_request
+from .field import Field, Floats
+from .pricing import STEP_TOKENS, Prices, priced, why
+from .ranking import Pick, complete, drawn, lowest
+from .rates import RateFit, RateSettings
+from .slowness import Slowness, factors
+from .tuner import Tuner, TunerSettings
+
+_MOST_WEIGHT = 8.0
+_STEP_KEEP = 0.999  # of the largest step seen, with each outcome: an engine may be given another budget
+
+
+class AdaptiveSettings(BaseModel):
+    """Where learning begins, and what it may try."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = pydantic.Field(default=2.0, ge=0, le=100)  # of prefill in an idle fleet
+    explore: float = pydantic.Field(default=0.0, ge=0, le=1)  # of decisions, drawn evenly: for logs
+    sequence_tokens: float = pydantic.Field(default=SEQUENCE_TOKENS, ge=0, le=1e6)
+    cpu_us_per_token: float = pydantic.Field(default=5.0, ge=0, le=1e6)
+    disk_us_per_token: float = pydantic.Field(default=40.0, ge=0, le=1e6)
+    rates: RateSettings = RateSettings()
+    tuner: TunerSettings = TunerSettings()
+
+
+class Adaptive:
+    """Costs are milliseconds, as those of `estimated_ttft`, where
+
+    - rates are fitted to outcomes, and each replica's slowness against its class to its own;
+    - prefill weighs more the busier the fleet is with it: what one prompt spares, others wait less for;
+    - a bandit tries whether weights above or below that serve better.
+    """
+
+    def __init__(self, settings: AdaptiveSettings, random: Random) -> None:
+        self._settings = settings
+        self._random = random
+        self._fit = RateFit(settings.rates)
+        self._slowness = Slowness()
+        self._congestion = Congestion()
+        self._tuner = Tuner(settings.tuner, Random(random.random()))
+        self._step_tokens = STEP_TOKENS
+
+    def choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
+        """Pick the replica of lowest cost at what is known by now."""
+        settings, rates, tuner = self._settings, self._fit.rates, self._tuner
+        idle = 1.0 - self._congestion.share(request.at_s, len(candidates))
+        basis = {
+            "base_ms": rates.base_ms,
+            "token_ms": rates.token_ms,
+            "token_pair_ms": rates.token_pair_ms,
+            "weight": min(_MOST_WEIGHT, settings.weight * tuner.factor / idle),
+            "sequence_tokens": settings.sequence_tokens,
+            "step_tokens": self._step_tokens,
+            "cpu_us_per_token": settings.cpu_us_per_token,
+            "disk_us_per_token": settings.disk_us_per_token,
+            "explore": settings.explore,
+            "explores": self._random.random(),
+            "draw": self._random.random(),
+            "window": float(tuner.window),
+            **self._slowness.basis,
+        }
+        request, field = credible_request(request), credible(candidates)
+        choice = _choice(basis, request, field, candidates, self._slowness.factors(field.replicas))
+        tuner.decided(choice.replica)
+        return choice
+
+    def learn(self, choice: Choice | None, outcome: Outcome) -> None:
+        """Fit what is known to an outcome that gave a token."""
+        uncached, total = outcome.prompt_tokens - outcome.cached_tokens, outcome.prompt_tokens
+        if outcome.output_tokens <= 0 or uncached <= 0:
+            return
+        rates, steps, tokens = self._fit.rates, max(1, outcome.steps), max(uncached, outcome.step_tokens)
+        usual_ms = rates.prefill_ms(tokens, total) + (steps - 1) * rates.base_ms
+        if usual_ms > 0 and outcome.prefill_ms > 0:
+            self._slowness.observe(outcome.replica, outcome.prefill_ms / usual_ms)
+        self._fit.observe(uncached, total, outcome.prefill_ms, steps, outcome.step_tokens)
+        self._congestion.served(rates.prefill_ms(uncached, total))
+        if outcome.steps > 1:
+            self._step_tokens = max(self._step_tokens * _STEP_KEEP, outcome.step_tokens / outcome.steps)
+        if choice is not None and "window" in choice.basis:
+            alone_ms = rates.prefill_ms(total, total)
+            self._tuner.ended(int(choice.basis["window"]), outcome.ttft_ms, outcome.total_ms, alone_ms)
+
+
+def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
+    """Pick the lowest cost, or the draw of a decision that explores, at what `basis` records."""
+    request, field = credible_request(request), credible(candidates)
+    return _choice(basis, request, field, candidates, factors(basis, field.replicas))
+
+
+def _choice(
+    basis: Mapping[str, float],
+    request: RoutedRequest,
+    field: Field,
+    candidates: Sequence[Candidate],
+    slowness: Floats | None,
+) -> Choice:
+    prices = priced(basis, request, field, slowness)
+    costs = prices.cost_ms(basis["weight"])
+    pick, reason = _pick(basis, field, prices, costs)
+    if len(candidates) == 1:
+        reason = "only candidate"
+    ttft_ms = float(prices.ttft_ms[pick.place])
+    scores = complete(field, costs, candidates)
+    return Choice(field.replicas[pick.place], reason, pick.propensity, scores, ttft_ms, basis)
+
+
+def _pick(basis: Mapping[str, float], field: Field, prices: Prices, costs: Floats) -> tuple[Pick, str]:
+    """The chance of a choice is that of the lowest cost, less what exploring takes, and its share of that."""
+    best, explore = lowest(field, costs, basis["draw"]), basis["explore"]
+    share = explore / len(field)
+    if basis["explores"] < explore:
+        place = drawn(basis["explores"] / explore, len(field))
+        alike = (costs == costs[best.place]) & (field.ongoing == field.ongoing[best.place])
+        alike &= field.last_chosen == field.last_chosen[best.place]
+        return Pick(place, "", share + (1 - explore) * (best.propensity if alike[place] else 0.0)), "exploring"
+    best = Pick(best.place, best.tie, share + (1 - explore) * best.propensity)
+    return best, _reason(field, prices, best)
+
+
+def _reason(field: Field, prices: Prices, pick: Pick) -> str:
+    """As for any estimate; and of what is done on purpose: a replica that joined, another copy of a hot prefix."""
+    cached, place = prices.cached_tokens, pick.place
+    if not cached.any() and field.last_chosen[place] == 0 and np.count_nonzero(field.last_chosen):
+        return "cold: to a replica that has just joined"
+    if not cached[place] and 2 * np.count_nonzero(field.waiting_sequences * (cached > 0)) > np.count_nonzero(cached):
+        return "another copy: those that hold the prefix are busy"
+    return why(prices, pick)
