@@ -26,7 +26,11 @@ class AdaptiveSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = pydantic.Field(default=2.0, ge=0, le=100)  # of prefill in an idle fleet
+    weight: float = pydantic.Field(default=1.2, ge=0, le=100)  # of prefill in an idle fleet
+    congested_weight: float = pydantic.Field(
+        default=2.0, ge=0, le=100
+    )  # what it gains where half of the time is prefill
+    backlog_weight: float = pydantic.Field(default=0.5, ge=0, le=100)  # and with each prompt in line beyond a burst
     explore: float = pydantic.Field(default=0.0, ge=0, le=1)  # of decisions, drawn evenly: for logs
     sequence_tokens: float = pydantic.Field(default=SEQUENCE_TOKENS, ge=0, le=1e6)
     cpu_us_per_token: float = pydantic.Field(default=5.0, ge=0, le=1e6)
@@ -55,12 +59,12 @@ class Adaptive:
     def choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
         """Pick the replica of lowest cost at what is known by now."""
         settings, rates, tuner = self._settings, self._fit.rates, self._tuner
-        idle = 1.0 - self._congestion.share(request.at_s, len(candidates))
+        request, field = credible_request(request), credible(candidates)
         basis = {
             "base_ms": rates.base_ms,
             "token_ms": rates.token_ms,
             "token_pair_ms": rates.token_pair_ms,
-            "weight": min(_MOST_WEIGHT, settings.weight * tuner.factor / idle),
+            "weight": min(_MOST_WEIGHT, self._weight(request, field) * tuner.factor),
             "sequence_tokens": settings.sequence_tokens,
             "step_tokens": self._step_tokens,
             "cpu_us_per_token": settings.cpu_us_per_token,
@@ -71,8 +75,8 @@ class Adaptive:
             "window": float(tuner.window),
             **self._slowness.basis,
         }
-        request, field = credible_request(request), credible(candidates)
-        choice = _choice(basis, request, field, candidates, self._slowness.factors(field.replicas))
+        choice, uncached = _choice(basis, request, field, candidates, self._slowness.factors(field.replicas))
+        self._congestion.placed(uncached, rates.prefill_ms(uncached, request.prompt_tokens))
         tuner.decided(choice.replica)
         return choice
 
@@ -86,18 +90,28 @@ class Adaptive:
         if usual_ms > 0 and outcome.prefill_ms > 0:
             self._slowness.observe(outcome.replica, outcome.prefill_ms / usual_ms)
         self._fit.observe(uncached, total, outcome.prefill_ms, steps, outcome.step_tokens)
-        self._congestion.served(rates.prefill_ms(uncached, total))
+        if choice is None:  # an own one was counted when it was placed
+            self._congestion.placed(uncached, rates.prefill_ms(uncached, total))
         if outcome.steps > 1:
             self._step_tokens = max(self._step_tokens * _STEP_KEEP, outcome.step_tokens / outcome.steps)
         if choice is not None and "window" in choice.basis:
             alone_ms = rates.prefill_ms(total, total)
             self._tuner.ended(int(choice.basis["window"]), outcome.ttft_ms, outcome.total_ms, alone_ms)
 
+    def _weight(self, request: RoutedRequest, field: Field) -> float:
+        """The fuller the fleet, the more what a prefix spares is worth to those behind."""
+        settings, congestion = self._settings, self._congestion
+        busy, backlog = (
+            congestion.busy(request.at_s, len(field)),
+            congestion.backlog(field.waiting_prefill_tokens.mean()),
+        )
+        return settings.weight + settings.congested_weight * busy / (1.0 - busy) + settings.backlog_weight * backlog
+
 
 def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
     """Pick the lowest cost, or the draw of a decision that explores, at what `basis` records."""
     request, field = credible_request(request), credible(candidates)
-    return _choice(basis, request, field, candidates, factors(basis, field.replicas))
+    return _choice(basis, request, field, candidates, factors(basis, field.replicas))[0]
 
 
 def _choice(
@@ -106,7 +120,8 @@ def _choice(
     field: Field,
     candidates: Sequence[Candidate],
     slowness: Floats | None,
-) -> Choice:
+) -> tuple[Choice, float]:
+    """The choice, and how many tokens it leaves to be computed."""
     prices = priced(basis, request, field, slowness)
     costs = prices.cost_ms(basis["weight"])
     pick, reason = _pick(basis, field, prices, costs)
@@ -114,7 +129,8 @@ def _choice(
         reason = "only candidate"
     ttft_ms = float(prices.ttft_ms[pick.place])
     scores = complete(field, costs, candidates)
-    return Choice(field.replicas[pick.place], reason, pick.propensity, scores, ttft_ms, basis)
+    uncached = request.prompt_tokens - int(prices.cached_tokens[pick.place])
+    return Choice(field.replicas[pick.place], reason, pick.propensity, scores, ttft_ms, basis), uncached
 
 
 def _pick(basis: Mapping[str, float], field: Field, prices: Prices, costs: Floats) -> tuple[Pick, str]:

@@ -1,26 +1,43 @@
-"""How busy a fleet is with prefill, from what was served."""
+"""How busy a fleet is with prefill: the share of its time, and how many prompts stand in line."""
 
 import math
 
-_TAU_S = 30.0  # what was served that long ago counts a third
+_TAU_S = 30.0  # what was placed that long ago counts a third
+_KEEP = 0.98  # of the line, with each request: a burst is no congestion
+_FEW = 2.0  # prompts a replica in line: bursts alone make as many
+_BUSIEST = 0.95
 
 
 class Congestion:
-    """Prefill served of late, against what could have been; for requests and outcomes in the order they come."""
+    """For requests in the order they come. Both figures are 0 for a fleet that nothing was placed on yet."""
 
     def __init__(self) -> None:
-        self._busy_ms = 0.0
+        self._placed_ms = 0.0
+        self._first_s = 0.0
         self._at_s = 0.0
+        self._line = 0.0
+        self._tokens = 0.0  # of a prompt, uncached, on average
 
-    def share(self, at_s: float, replicas: int) -> float:
-        """The share of their time that replicas prefilled, in [0, 1); 0 where times are not known."""
+    def busy(self, at_s: float, replicas: int) -> float:
+        """The share of their time that replicas prefill, at most 0.95; 0 where times are not known."""
         if not 0.0 < at_s < math.inf:
             return 0.0
+        if not self._first_s:
+            self._first_s = self._at_s = at_s
         if at_s > self._at_s:
-            self._busy_ms *= math.exp((self._at_s - at_s) / _TAU_S) if self._at_s else 0.0
+            self._placed_ms *= math.exp((self._at_s - at_s) / _TAU_S)
             self._at_s = at_s
-        return min(self._busy_ms / (1e3 * _TAU_S * replicas), 0.999)
+        # Nothing was seen of the time before the first request, so what was seen stands for less than all of it.
+        seen_s = _TAU_S * max(1.0 - math.exp((self._first_s - self._at_s) / _TAU_S), 0.1)
+        return min(self._placed_ms / (1e3 * seen_s * replicas), _BUSIEST)
 
-    def served(self, prefill_ms: float) -> None:
-        """Count one prefill, by what it costs alone."""
-        self._busy_ms += prefill_ms
+    def backlog(self, waiting_tokens: float) -> float:
+        """Prompts in line at a replica beyond what bursts make, from the tokens that wait at one on average."""
+        if self._tokens:
+            self._line += (1 - _KEEP) * (waiting_tokens / self._tokens - self._line)
+        return max(self._line - _FEW, 0.0)
+
+    def placed(self, uncached_tokens: float, prefill_ms: float) -> None:
+        """Count a prompt, by what it costs alone."""
+        self._placed_ms += prefill_ms
+        self._tokens += (1 - _KEEP) * (uncached_tokens - self._tokens) if self._tokens else uncached_tokens

@@ -9,10 +9,10 @@ from .contract import ReplicaId
 from .field import Floats
 
 PREFIX = "slowness:"  # of the names in a basis
-_KEEP = 0.9  # of what was seen of a replica, with each further outcome of it
-_DOUBT = 3.0  # outcomes that count as none slower
+_KEEP = 0.97  # of what was seen of a replica, with each further outcome of it
+_DOUBT = 10.0  # outcomes that count as none slower
 _MOST = 4.0  # no outcome counts as further off
-_ALIKE = 0.1  # in logarithms: closer to the class than this is the class
+_ALIKE = 0.22  # in logarithms: closer to the class than this is the class; a fuller batch is slower by about as much
 _REMEMBERED = 4096
 
 
