@@ -19,6 +19,7 @@ from .errors import ConfigError
 from .explain import explain
 from .fetch import NotRunning, Refused
 from .options import STATE, ConfigFile, Json, State, Url
+from .replay.commands import ERRORS, replay_command, tune_command
 from .status import fetch_status, show_status
 from .table import show_decisions
 from .up import up_until_signal
@@ -32,6 +33,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(directory)
+app.command("replay")(replay_command)
+app.command("tune")(tune_command)
 console = Console()
 
 
@@ -121,7 +124,7 @@ def main() -> None:
         app.add_typer(command.load(), name=command.name)
     try:
         app()
-    except (BadModel, ConfigError, DemoError, NoDecisions, NotRunning, Refused) as exc:
+    except (BadModel, ConfigError, DemoError, NoDecisions, NotRunning, Refused, *ERRORS) as exc:
         typer.secho(f"kvplane: {exc}", err=True, fg=typer.colors.RED)
         raise SystemExit(2) from exc
     except KeyboardInterrupt:

@@ -73,7 +73,8 @@ class Decider:
         """Choose once. For want of knowledge it never raises: with no replica known there is no choice."""
         at_ns, started = self._clock_ns(), time.perf_counter_ns()
         self._decisions += 1
-        request = RoutedRequest(len(asked.words) // 4, asked.max_tokens, self._block_tokens, asked.affinity, at_ns / 1e9)
+        prompt_tokens, at_s = len(asked.words) // 4, at_ns / 1e9
+        request = RoutedRequest(prompt_tokens, asked.max_tokens, self._block_tokens, asked.affinity, at_s)
         candidates, blind = self._candidates(self._prefix(asked))
         choice, reason = self._choose(request, candidates)
         return Decision(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .timing import Timing
+from .trace import BadTrace, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,18 @@ class FleetSettings:
         """Every replica that there will be, by number."""
         joining = [incident.replica for incident in self.incidents if incident.kind == "joins"]
         return tuple(f"replica-{number:04}" for number in range(max([self.replicas, *(each + 1 for each in joining)])))
+
+
+def check_fit(trace: Trace, fleet: FleetSettings) -> None:
+    """Raise `BadTrace` unless each request, with its answer but the last token, fits in an empty cache."""
+    if not trace.requests:
+        raise BadTrace(trace.name, None, "wanted at least one request, got none")
+    for number, each in enumerate(trace.requests, 1):
+        blocks = -(-(each.prompt_tokens + max(1, each.output_tokens) - 1) // trace.block_tokens)
+        if blocks > fleet.blocks:
+            raise BadTrace(
+                trace.name,
+                None,
+                f"wanted requests that fit in {fleet.blocks} blocks of {trace.block_tokens} tokens, all that a replica "
+                f"has; request {number} of {len(trace.requests)} takes {blocks}",
+            )

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...directory import Closure, DomainKey, Pages, Served
 from ...workers import Ticket
-from ...workers.engine import Capacity, EngineEvent, EngineLoad, Removed, Stored, Unservable
+from ...workers.engine import Capacity, EngineEvent, EngineLoad, Removed, Stored
 from ...workers.pace import Pace
 from ...workers.publisher import Identity, Publisher
 from .job import CacheChange, Job
@@ -78,10 +78,7 @@ class Node:
         self._publisher.counted(ticket.router, ticket.number)
         self._tickets[job.key] = ticket
         self.replica.submit(job, self.now_ms)
-        if job.refused:
-            raise Unservable(
-                f"{job.prompt_tokens} and {job.output_tokens} tokens fit in no cache of {self._capacity.blocks} blocks"
-            )
+        assert not job.refused, "what fits in no cache is told before a replay"
         self._wind()
 
     def catch_up(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from ...workers.engine import Capacity
 from ...workers.pace import Pace
 from ...workers.publisher import Identity
 from ..decide import Asked
-from .fleet import FleetSettings
+from .fleet import FleetSettings, check_fit
 from .front import MODEL, Front
 from .job import Job
 from .lagged_pages import LaggedPages
@@ -23,12 +24,13 @@ from .node import Node
 from .run import Floats, Ints, Run
 from .simulated_replica import SimulatedReplica
 from .timing import Slowed
-from .trace import BadTrace, Trace, TraceRequest
+from .trace import Trace, TraceRequest
 from .virtual_time import LeapingLoop
 from .words import words_of
 
 ORACLE = "oracle"  # sends each request where its first token would come soonest, were it the last one
 _SAMPLES = 80  # of the fleet while requests arrive
+_BLOCKS_EVERY = 5  # samples; to look into every cache costs as much as to simulate for so long
 _FIRST_S = 1.0
 _NEVER_S = 1e12
 _EPOCH = 1
@@ -52,7 +54,7 @@ def replay(
     `progress` is told the number of requests decided so far; `build` makes the policy of each router. Raises `BadTrace`
     for a request that fits no replica.
     """
-    _check(trace, fleet)
+    check_fit(trace, fleet)
     with asyncio.Runner(loop_factory=LeapingLoop) as runner:
         return runner.run(_Replay(trace, policy, fleet, seed, progress or (lambda done: None), build).run())
 
@@ -232,11 +234,12 @@ class _Replay:
                     self._slow(incident.replica, incident.factor)
 
     async def _sample(self) -> None:
-        apart_ms = max(1.0, self._trace.requests[-1].at_ms / _SAMPLES)
-        while True:
+        apart_ms, twice = max(1.0, self._trace.requests[-1].at_ms / _SAMPLES), 0
+        for number in count():
+            if number % _BLOCKS_EVERY == 0:
+                held = [frozenset(node.replica.held()) for node in self._nodes.values()]
+                twice = sum(map(len, held)) - len(frozenset().union(*held))
             loads = [0 if node is None else node.sequences for node in map(self._nodes.get, self._fleet.names)]
-            held = [frozenset(node.replica.held()) for node in self._nodes.values()]
-            twice = sum(map(len, held)) - len(frozenset().union(*held))
             self._samples.append((self._loop.time() * 1e3 - self._began_ms, loads, twice))
             await asyncio.sleep(apart_ms / 1e3)
 
@@ -272,18 +275,3 @@ class _Replay:
             duplicates=np.array([twice for _, _, twice in self._samples], np.float64),
             evicted_blocks=self._evicted + sum(node.replica.evicted_blocks for node in self._nodes.values()),
         )
-
-
-def _check(trace: Trace, fleet: FleetSettings) -> None:
-    """Whether each request, with its answer but the last token, fits in an empty cache."""
-    if not trace.requests:
-        raise BadTrace(trace.name, None, "wanted at least one request, got none")
-    for number, each in enumerate(trace.requests, 1):
-        blocks = -(-(each.prompt_tokens + max(1, each.output_tokens) - 1) // trace.block_tokens)
-        if blocks > fleet.blocks:
-            raise BadTrace(
-                trace.name,
-                None,
-                f"wanted requests that fit in {fleet.blocks} blocks of {trace.block_tokens} tokens, all that a replica "
-                f"has; request {number} of {len(trace.requests)} takes {blocks}",
-            )
