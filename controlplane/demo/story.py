@@ -65,7 +65,7 @@ class _Run:
 _ROUTINGS = (
     _Routing(BASELINE, "round_robin", "each request goes to the next replica in turn"),
     _Routing(RAY, "ray", "Ray Serve's own: of two replicas drawn at random, the one with fewer requests"),
-    _Routing(OURS, "estimated_ttft", "kvplane's default: where the first token should come soonest, caches considered"),
+    _Routing(OURS, "adaptive", "kvplane's default: where the first token should come soonest, caches considered"),
 )
 _OUTPUTS = ("report.json", "ttft.png", "decisions.txt")
 

@@ -42,7 +42,7 @@ def row(
         tenant="acme/default",
         model="smollm2",
         router="router-1",
-        policy="estimated_ttft",
+        policy=PolicySettings().name,
         reason=choice.reason,
         chosen=choice.replica,
         propensity=choice.propensity,

@@ -60,4 +60,4 @@ def test_words_say_who_asked_what_and_why_it_is_told() -> None:
 
     assert text.startswith("1. Most work saved\nacme asked question 2 about csv. No other request reused as many")
     assert "\n\n\n2. One text, two tenants\nglobex asked question 2 about csv." in text
-    assert "estimated_ttft chose a: longest prefix." in text
+    assert "adaptive chose a: longest prefix." in text

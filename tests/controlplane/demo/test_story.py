@@ -79,7 +79,7 @@ def test_the_three_routings_run_one_after_another_each_in_its_own_state(fake_cha
 
     told(host, tmp_path)
 
-    ups = [f"{name} {end}" for name in ("round_robin", "ray", "estimated_ttft") for end in ("up", "down")]
+    ups = [f"{name} {end}" for name in ("round_robin", "ray", "adaptive") for end in ("up", "down")]
     assert host.log == ["prepared", "host up", *ups, "host down"]
     assert [settings.state.name for settings in host.deployed] == ["round_robin", "ray", "kvplane"]
     assert all(settings.state.is_relative_to(tmp_path) for settings in host.deployed)
