@@ -73,9 +73,15 @@ class Decider:
         """Choose once. For want of knowledge it never raises: with no replica known there is no choice."""
         at_ns, started = self._clock_ns(), time.perf_counter_ns()
         self._decisions += 1
-        prompt_tokens, at_s = len(asked.words) // 4, at_ns / 1e9
-        request = RoutedRequest(prompt_tokens, asked.max_tokens, self._block_tokens, asked.affinity, at_s)
         candidates, blind = self._candidates(self._prefix(asked))
+        request = RoutedRequest(
+            prompt_tokens=len(asked.words) // 4,
+            max_tokens=asked.max_tokens,
+            block_tokens=self._block_tokens,
+            affinity=asked.affinity,
+            at_s=at_ns / 1e9,
+            turn=self._sight.turn(self._router, self._decisions),
+        )
         choice, reason = self._choose(request, candidates)
         return Decision(
             id=secrets.token_hex(8),

@@ -60,6 +60,10 @@ class Sight:
         ]
         return Field.of(rows) if rows else ()
 
+    def turn(self, router: str, decision: int) -> float:
+        """See `RoutedRequest`."""
+        return self._loads.peers.turn(router, decision)
+
     def chose(self, replica: str, decision: int) -> None:
         """Note that a decision was for a replica. Decisions are numbered from 1."""
         self._loads.chose(replica, decision)

@@ -12,13 +12,15 @@ from .contract import Candidate, Choice, Outcome, RoutedRequest
 from .features import SEQUENCE_TOKENS, credible, credible_request
 from .field import Field, Floats
 from .pricing import STEP_TOKENS, Prices, priced, why
-from .ranking import Pick, complete, drawn, lowest
+from .ranking import Pick, complete, drawn, in_turn, lowest
 from .rates import RateFit, RateSettings
 from .slowness import Slowness, factors
 from .tuner import Tuner, TunerSettings
 
-_MOST_WEIGHT = 8.0
-_STEP_KEEP = 0.999  # of the largest step seen, with each outcome: an engine may be given another budget
+_MOST_WEIGHT = 8.0  # however full the fleet is: a prefix is never worth more of a queue
+_SLACK = 0.1  # of a cost: what routers cannot see of one another makes a smaller difference none
+_STEP_KEEP = 0.99  # of the fullest steps seen, with each prompt that took several: another budget may be given
+_TOKENS_BELOW, _MS_BELOW = 1 << 26, 1e9  # no honest outcome tells of so many, or of eleven days
 
 
 class AdaptiveSettings(BaseModel):
@@ -26,7 +28,7 @@ class AdaptiveSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = pydantic.Field(default=1.2, ge=0, le=100)  # of prefill in an idle fleet
+    weight: float = pydantic.Field(default=1.2, ge=0, le=_MOST_WEIGHT)  # of prefill in an idle fleet
     congested_weight: float = pydantic.Field(
         default=2.0, ge=0, le=100
     )  # what it gains where half of the time is prefill
@@ -55,11 +57,13 @@ class Adaptive:
         self._congestion = Congestion()
         self._tuner = Tuner(settings.tuner, Random(random.random()))
         self._step_tokens = STEP_TOKENS
+        self._stepped = False  # whether an outcome has said more than that
 
     def choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
         """Pick the replica of lowest cost at what is known by now."""
         settings, rates, tuner = self._settings, self._fit.rates, self._tuner
         request, field = credible_request(request), credible(candidates)
+        slow, slowness = self._slowness.of(field.replicas)
         basis = {
             "base_ms": rates.base_ms,
             "token_ms": rates.token_ms,
@@ -73,27 +77,31 @@ class Adaptive:
             "explores": self._random.random(),
             "draw": self._random.random(),
             "window": float(tuner.window),
-            **self._slowness.basis,
+            "turn": request.turn,
+            **slow,
         }
-        choice, uncached = _choice(basis, request, field, candidates, self._slowness.factors(field.replicas))
+        choice, uncached = _choice(basis, request, field, candidates, slowness)
         self._congestion.placed(uncached, rates.prefill_ms(uncached, request.prompt_tokens))
-        tuner.decided(choice.replica)
+        tuner.decided(choice.replica, len(field))
         return choice
 
     def learn(self, choice: Choice | None, outcome: Outcome) -> None:
-        """Fit what is known to an outcome that gave a token."""
-        uncached, total = outcome.prompt_tokens - outcome.cached_tokens, outcome.prompt_tokens
-        if outcome.output_tokens <= 0 or uncached <= 0:
+        """Fit what is known to an outcome that gave a token, and whose numbers can be true."""
+        if not _credible(outcome):
             return
+        uncached, total = outcome.prompt_tokens - outcome.cached_tokens, outcome.prompt_tokens
         rates, steps, tokens = self._fit.rates, max(1, outcome.steps), max(uncached, outcome.step_tokens)
-        usual_ms = rates.prefill_ms(tokens, total) + (steps - 1) * rates.base_ms
+        beside_ms = (steps - 1) * rates.base_ms + (tokens - uncached) * rates.token_ms
+        usual_ms = rates.prefill_ms(uncached, total) + beside_ms
         if usual_ms > 0 and outcome.prefill_ms > 0:
             self._slowness.observe(outcome.replica, outcome.prefill_ms / usual_ms)
         self._fit.observe(uncached, total, outcome.prefill_ms, steps, outcome.step_tokens)
         if choice is None:  # an own one was counted when it was placed
             self._congestion.placed(uncached, rates.prefill_ms(uncached, total))
-        if outcome.steps > 1:
-            self._step_tokens = max(self._step_tokens * _STEP_KEEP, outcome.step_tokens / outcome.steps)
+        if steps > 1:
+            seen = tokens / steps
+            self._step_tokens = max(self._step_tokens * _STEP_KEEP, seen) if self._stepped else seen
+            self._stepped = True
         if choice is not None and "window" in choice.basis:
             alone_ms = rates.prefill_ms(total, total)
             self._tuner.ended(int(choice.basis["window"]), outcome.ttft_ms, outcome.total_ms, alone_ms)
@@ -101,10 +109,8 @@ class Adaptive:
     def _weight(self, request: RoutedRequest, field: Field) -> float:
         """The fuller the fleet, the more what a prefix spares is worth to those behind."""
         settings, congestion = self._settings, self._congestion
-        busy, backlog = (
-            congestion.busy(request.at_s, len(field)),
-            congestion.backlog(field.waiting_prefill_tokens.mean()),
-        )
+        busy = congestion.busy(request.at_s, len(field))
+        backlog = congestion.backlog(int(field.waiting_prefill_tokens.sum()) / len(field))
         return settings.weight + settings.congested_weight * busy / (1.0 - busy) + settings.backlog_weight * backlog
 
 
@@ -133,17 +139,34 @@ def _choice(
     return Choice(field.replicas[pick.place], reason, pick.propensity, scores, ttft_ms, basis), uncached
 
 
+def _credible(outcome: Outcome) -> bool:
+    if not (0 < outcome.output_tokens < _TOKENS_BELOW and 0 <= outcome.cached_tokens < outcome.prompt_tokens):
+        return False
+    counts, times_ms = (outcome.steps, outcome.step_tokens), (outcome.queue_ms, outcome.prefill_ms, outcome.total_ms)
+    return (
+        outcome.prompt_tokens < _TOKENS_BELOW
+        and all(0 <= each < _TOKENS_BELOW for each in counts)
+        and all(0 <= each < _MS_BELOW for each in times_ms)
+    )
+
+
 def _pick(basis: Mapping[str, float], field: Field, prices: Prices, costs: Floats) -> tuple[Pick, str]:
     """The chance of a choice is that of the lowest cost, less what exploring takes, and its share of that."""
-    best, explore = lowest(field, costs, basis["draw"]), basis["explore"]
+    turn, explore = basis.get("turn", -1.0), basis["explore"]
+    best = in_turn(field, costs, turn, _SLACK) if 0 <= turn < 1 else lowest(field, costs, basis["draw"])
     share = explore / len(field)
     if basis["explores"] < explore:
         place = drawn(basis["explores"] / explore, len(field))
-        alike = (costs == costs[best.place]) & (field.ongoing == field.ongoing[best.place])
-        alike &= field.last_chosen == field.last_chosen[best.place]
-        return Pick(place, "", share + (1 - explore) * (best.propensity if alike[place] else 0.0)), "exploring"
+        alike = place == best.place or (best.tie == "drawn" and _alike(field, costs, place, best.place))
+        return Pick(place, "", share + (1 - explore) * (best.propensity if alike else 0.0)), "exploring"
     best = Pick(best.place, best.tie, share + (1 - explore) * best.propensity)
     return best, _reason(field, prices, best)
+
+
+def _alike(field: Field, costs: Floats, one: int, other: int) -> bool:
+    """Whether nothing but the draw told them apart."""
+    columns = (costs, field.ongoing, field.last_chosen)
+    return all(bool(column[one] == column[other]) for column in columns)
 
 
 def _reason(field: Field, prices: Prices, pick: Pick) -> str:

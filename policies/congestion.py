@@ -3,8 +3,9 @@
 import math
 
 _TAU_S = 30.0  # what was placed that long ago counts a third
-_KEEP = 0.98  # of the line, with each request: a burst is no congestion
+_KEEP = 0.98  # of the line and of the usual prompt, with each further one: a burst is no congestion
 _FEW = 2.0  # prompts a replica in line: bursts alone make as many
+_LONGEST = 100.0  # prompts; a replica that tells of more in line says no more
 _BUSIEST = 0.95
 
 
@@ -22,8 +23,9 @@ class Congestion:
         """The share of their time that replicas prefill, at most 0.95; 0 where times are not known."""
         if not 0.0 < at_s < math.inf:
             return 0.0
-        if not self._first_s:
+        if not self._first_s or at_s < self._at_s - _TAU_S:  # or the clock was set back: it would stand still for long
             self._first_s = self._at_s = at_s
+            self._placed_ms = 0.0
         if at_s > self._at_s:
             self._placed_ms *= math.exp((self._at_s - at_s) / _TAU_S)
             self._at_s = at_s
@@ -34,7 +36,7 @@ class Congestion:
     def backlog(self, waiting_tokens: float) -> float:
         """Prompts in line at a replica beyond what bursts make, from the tokens that wait at one on average."""
         if self._tokens:
-            self._line += (1 - _KEEP) * (waiting_tokens / self._tokens - self._line)
+            self._line += (1 - _KEEP) * (min(waiting_tokens / self._tokens, _LONGEST) - self._line)
         return max(self._line - _FEW, 0.0)
 
     def placed(self, uncached_tokens: float, prefill_ms: float) -> None:

@@ -72,7 +72,7 @@ def _joined_ms(basis: Mapping[str, float], rates: Rates, field: Field, uncached:
     if not waiting[waiting.argmax()]:
         return np.zeros(len(field))
     budget = basis.get("step_tokens", STEP_TOKENS)
-    last = waiting % budget  # what the step has in it that the newcomer would join
+    last = np.fmod(waiting, budget)  # in the step that the newcomer would join; `%` takes five times as long
     sequences = field.waiting_sequences * last / np.maximum(waiting, 1)
     joined_ms: Floats = sequences * np.minimum(uncached, budget - last) * rates.token_ms
     return joined_ms

@@ -21,37 +21,42 @@ class Slowness:
 
     def __init__(self) -> None:
         self._seen: dict[ReplicaId, tuple[float, float]] = {}  # sums of logarithms, and of weights
-        self.basis: dict[str, float] = {}  # of those that differ, as a choice records it
-        self._replicas: tuple[ReplicaId, ...] | None = None
-        self._factors: Floats | None = None
+        self._differ: dict[ReplicaId, float] = {}
+        self._replicas: tuple[ReplicaId, ...] | None = None  # the last ones asked about, with what was said of them
+        self._told: tuple[Mapping[str, float], Floats | None] = {}, None
 
     def observe(self, replica: ReplicaId, ratio: float) -> None:
         """Count a prefill that took `ratio` times what is usual."""
         logs, weights = self._seen.pop(replica, (0.0, 0.0))
         log = math.log(min(max(ratio, 1 / _MOST), _MOST))
         self._seen[replica] = logs, weights = _KEEP * logs + log, _KEEP * weights + 1
+        mean = logs / (weights + _DOUBT)
+        self._set(replica, math.exp(mean) if abs(mean) > _ALIKE else 1.0)
         if len(self._seen) > _REMEMBERED:
-            self.basis.pop(PREFIX + next(iter(self._seen)), None)
-            del self._seen[next(iter(self._seen))]
-        mean, name = logs / (weights + _DOUBT), PREFIX + replica
-        factor = math.exp(mean) if abs(mean) > _ALIKE else 1.0
-        if factor != self.basis.get(name, 1.0):
-            self._replicas = None
-            if factor == 1.0:
-                del self.basis[name]
-            else:
-                self.basis[name] = factor
+            longest_unheard = next(iter(self._seen))
+            del self._seen[longest_unheard]
+            self._set(longest_unheard, 1.0)
 
-    def factors(self, replicas: tuple[ReplicaId, ...]) -> Floats | None:
-        """One for each replica; None where all are alike."""
+    def of(self, replicas: tuple[ReplicaId, ...]) -> tuple[Mapping[str, float], Floats | None]:
+        """What a basis says of those that differ, and a factor for each; None where all are alike."""
         if replicas is not self._replicas:
-            self._replicas, self._factors = replicas, factors(self.basis, replicas)
-        return self._factors
+            basis = {PREFIX + each: self._differ[each] for each in sorted(self._differ.keys() & replicas)}
+            self._replicas, self._told = replicas, (basis, factors(basis, replicas))
+        return self._told
+
+    def _set(self, replica: ReplicaId, factor: float) -> None:
+        if factor == self._differ.get(replica, 1.0):
+            return
+        self._replicas = None
+        if factor == 1.0:
+            del self._differ[replica]
+        else:
+            self._differ[replica] = factor
 
 
 def factors(basis: Mapping[str, float], replicas: tuple[ReplicaId, ...]) -> Floats | None:
     """What a basis says of each replica, shape (n,); None where it says that all are alike."""
-    told = {name.removeprefix(PREFIX): factor for name, factor in basis.items() if name.startswith(PREFIX)}
+    told = {ReplicaId(name.removeprefix(PREFIX)): each for name, each in basis.items() if name.startswith(PREFIX)}
     if told.keys().isdisjoint(replicas):
         return None
     return np.array([told.get(replica, 1.0) for replica in replicas])

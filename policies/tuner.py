@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import log
 from random import Random
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,8 +25,10 @@ class TunerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    factors: tuple[float, ...] = Field(default=(1.0, 0.6, 1.7), min_length=1, max_length=9)  # the first: until proven
-    window_decisions: int = Field(default=200, ge=20, le=100_000)
+    factors: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        default=(1.0, 0.6, 1.7), min_length=1, max_length=9
+    )  # the first is the favourite until another is proven better
+    window_decisions: int = Field(default=200, ge=_FEW, le=100_000)
     try_share: float = Field(default=0.1, ge=0, le=1)  # of windows that try another than the favourite
     margin: float = Field(default=0.05, ge=0, le=10)  # in logarithms: by how much better it must be to be the favourite
     keep: float = Field(default=0.9, ge=0, le=1)  # of what is known of a factor, with each further window of it
@@ -41,13 +44,14 @@ class _Window:
     alone_ms: float = 0.0
     ends: list[float] = field(default_factory=list)  # whole answers, relative
     sent: Counter[ReplicaId] = field(default_factory=Counter)
+    replicas: int = 1  # to choose from
 
 
 @dataclass(slots=True)
 class _Known:
     weight: float = 0.0
     gain: float = 0.0  # a discounted sum, in logarithms
-    aside_until: int = 0  # a window's number
+    aside_until: int = 0  # the last window that does not try it
 
 
 class Tuner:
@@ -73,9 +77,11 @@ class Tuner:
         """The present one's number, to be given back with an outcome."""
         return self._number
 
-    def decided(self, replica: ReplicaId) -> None:
-        """Count a decision."""
-        self._windows[self._number].sent[replica] += 1
+    def decided(self, replica: ReplicaId, replicas: int) -> None:
+        """Count a decision; `replicas`: how many there were to choose from."""
+        window = self._windows[self._number]
+        window.sent[replica] += 1
+        window.replicas = max(window.replicas, replicas)
         self._decided += 1
         if self._decided >= self._settings.window_decisions:
             self._decided = 0
@@ -94,7 +100,7 @@ class Tuner:
         if done is not None and len(done.ends) >= _FEW:
             self._judge(done)
         self._number += 1
-        able = [place for place, known in enumerate(self._known) if known.aside_until <= self._number]
+        able = [place for place, known in enumerate(self._known) if known.aside_until < self._number]
         others = [place for place in able if place != self._favourite]
         tries = bool(others) and self._random.random() < self._settings.try_share
         self._windows[self._number] = _Window(self._random.choice(others) if tries else self._favourite)
@@ -102,7 +108,7 @@ class Tuner:
     def _judge(self, window: _Window) -> None:
         settings, known = self._settings, self._known[window.factor]
         slow = sorted(window.ends)[int(_SLOW * len(window.ends))]
-        uneven = max(window.sent.values()) * len(window.sent) / window.sent.total()
+        uneven = max(window.sent.values()) * window.replicas / window.sent.total()
         seen = (log(max(window.first_ms, 1e-9) / window.alone_ms), slow, uneven)
         usual = self._usual or seen
         if window.factor == self._favourite:
@@ -113,10 +119,10 @@ class Tuner:
         if slow > settings.most_slower * usual[1] or uneven > settings.most_uneven * usual[2]:
             known.aside_until = self._number + settings.aside_windows
         elif known.gain / (known.weight + 1) > settings.margin:
-            self._favour(window.factor)
+            self._favourite, self._usual = window.factor, seen
+            self._forget()
 
-    def _favour(self, place: int) -> None:
-        """Let another be the favourite; what was known of others was known against the old one."""
-        self._favourite = place
+    def _forget(self) -> None:
+        """What is known of others was known against the favourite that was."""
         for known in self._known:
             known.weight = known.gain = 0.0
