@@ -19,6 +19,7 @@ from .tuner import Tuner, TunerSettings
 
 _MOST_WEIGHT = 8.0  # however full the fleet is: a prefix is never worth more of a queue
 _SLACK = 0.1  # of a cost: what routers cannot see of one another makes a smaller difference none
+_BLOCKS_NEWEST = 0.02  # in their average
 _STEP_KEEP = 0.99  # of the fullest steps seen, with each prompt that took several: another budget may be given
 _TOKENS_BELOW, _MS_BELOW = 1 << 26, 1e9  # no honest outcome tells of so many, or of eleven days
 
@@ -29,10 +30,10 @@ class AdaptiveSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = pydantic.Field(default=1.2, ge=0, le=_MOST_WEIGHT)  # of prefill in an idle fleet
-    congested_weight: float = pydantic.Field(
-        default=2.0, ge=0, le=100
-    )  # what it gains where half of the time is prefill
-    backlog_weight: float = pydantic.Field(default=0.5, ge=0, le=100)  # and with each prompt in line beyond a burst
+    congested_weight: float = pydantic.Field(default=0.3, ge=0, le=100)  # more where half of the time is prefill
+    backlog_weight: float = pydantic.Field(
+        default=1.0, ge=0, le=100
+    )  # and with each prompt in line even at the least busy
     explore: float = pydantic.Field(default=0.0, ge=0, le=1)  # of decisions, drawn evenly: for logs
     sequence_tokens: float = pydantic.Field(default=SEQUENCE_TOKENS, ge=0, le=1e6)
     cpu_us_per_token: float = pydantic.Field(default=5.0, ge=0, le=1e6)
@@ -57,6 +58,7 @@ class Adaptive:
         self._congestion = Congestion()
         self._tuner = Tuner(settings.tuner, Random(random.random()))
         self._step_tokens = STEP_TOKENS
+        self._blocks = 0.0  # in use where requests were placed, on average
         self._stepped = False  # whether an outcome has said more than that
 
     def choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
@@ -68,6 +70,7 @@ class Adaptive:
             "base_ms": rates.base_ms,
             "token_ms": rates.token_ms,
             "token_pair_ms": rates.token_pair_ms,
+            "block_ms": rates.block_ms,
             "weight": min(_MOST_WEIGHT, self._weight(request, field) * tuner.factor),
             "sequence_tokens": settings.sequence_tokens,
             "step_tokens": self._step_tokens,
@@ -91,11 +94,13 @@ class Adaptive:
             return
         uncached, total = outcome.prompt_tokens - outcome.cached_tokens, outcome.prompt_tokens
         rates, steps, tokens = self._fit.rates, max(1, outcome.steps), max(uncached, outcome.step_tokens)
-        beside_ms = (steps - 1) * rates.base_ms + (tokens - uncached) * rates.token_ms
+        blocks = self._blocks if choice is None else choice.basis.get("blocks", self._blocks)
+        self._blocks += _BLOCKS_NEWEST * (blocks - self._blocks)
+        beside_ms = (steps - 1) * rates.base_ms + (tokens - uncached) * rates.token_ms + steps * blocks * rates.block_ms
         usual_ms = rates.prefill_ms(uncached, total) + beside_ms
         if usual_ms > 0 and outcome.prefill_ms > 0:
             self._slowness.observe(outcome.replica, outcome.prefill_ms / usual_ms)
-        self._fit.observe(uncached, total, outcome.prefill_ms, steps, outcome.step_tokens)
+        self._fit.observe(uncached, total, outcome.prefill_ms, steps, outcome.step_tokens, blocks)
         if choice is None:  # an own one was counted when it was placed
             self._congestion.placed(uncached, rates.prefill_ms(uncached, total))
         if steps > 1:
@@ -110,7 +115,7 @@ class Adaptive:
         """The fuller the fleet, the more what a prefix spares is worth to those behind."""
         settings, congestion = self._settings, self._congestion
         busy = congestion.busy(request.at_s, len(field))
-        backlog = congestion.backlog(int(field.waiting_prefill_tokens.sum()) / len(field))
+        backlog = congestion.backlog(int(field.waiting_prefill_tokens.min()))
         return settings.weight + settings.congested_weight * busy / (1.0 - busy) + settings.backlog_weight * backlog
 
 
@@ -136,6 +141,7 @@ def _choice(
     ttft_ms = float(prices.ttft_ms[pick.place])
     scores = complete(field, costs, candidates)
     uncached = request.prompt_tokens - int(prices.cached_tokens[pick.place])
+    basis = {**basis, "blocks": float(field.decode_blocks[pick.place])}
     return Choice(field.replicas[pick.place], reason, pick.propensity, scores, ttft_ms, basis), uncached
 
 

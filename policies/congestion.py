@@ -4,7 +4,7 @@ import math
 
 _TAU_S = 30.0  # what was placed that long ago counts a third
 _KEEP = 0.98  # of the line and of the usual prompt, with each further one: a burst is no congestion
-_FEW = 2.0  # prompts a replica in line: bursts alone make as many
+_FEW = 1.0  # prompts in line at the least busy replica: bursts alone make as many
 _LONGEST = 100.0  # prompts; a replica that tells of more in line says no more
 _BUSIEST = 0.95
 
@@ -34,7 +34,7 @@ class Congestion:
         return min(self._placed_ms / (1e3 * seen_s * replicas), _BUSIEST)
 
     def backlog(self, waiting_tokens: float) -> float:
-        """Prompts in line at a replica beyond what bursts make, from the tokens that wait at one on average."""
+        """Prompts in line beyond what bursts make, from the tokens that wait at the least busy replica."""
         if self._tokens:
             self._line += (1 - _KEEP) * (min(waiting_tokens / self._tokens, _LONGEST) - self._line)
         return max(self._line - _FEW, 0.0)

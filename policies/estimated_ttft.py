@@ -45,6 +45,7 @@ class EstimatedTtft:
             "base_ms": rates.base_ms,
             "token_ms": rates.token_ms,
             "token_pair_ms": rates.token_pair_ms,
+            "block_ms": rates.block_ms,
             "weight": settings.weight,
             "sequence_tokens": settings.sequence_tokens,
             "step_tokens": settings.step_tokens,
@@ -59,7 +60,8 @@ class EstimatedTtft:
         if outcome.output_tokens > 0:
             uncached = outcome.prompt_tokens - outcome.cached_tokens
             steps = max(1, outcome.steps)
-            self._fit.observe(uncached, outcome.prompt_tokens, outcome.prefill_ms, steps, outcome.step_tokens)
+            blocks = 0.0 if choice is None else choice.basis.get("blocks", 0.0)
+            self._fit.observe(uncached, outcome.prompt_tokens, outcome.prefill_ms, steps, outcome.step_tokens, blocks)
 
 
 def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Sequence[Candidate]) -> Choice:
@@ -71,5 +73,6 @@ def decide(basis: Mapping[str, float], request: RoutedRequest, candidates: Seque
     pick = lowest(field, costs, basis["draw"])
     reason = "only candidate" if len(candidates) == 1 else why(prices, pick)
     ttft_ms = float(prices.ttft_ms[pick.place])
+    basis = {**basis, "blocks": float(field.decode_blocks[pick.place])}
     scores = complete(field, costs, candidates)
     return Choice(field.replicas[pick.place], reason, pick.propensity, scores, ttft_ms, basis)

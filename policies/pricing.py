@@ -40,13 +40,13 @@ class Prices(msgspec.Struct, frozen=True):
 
 def priced(basis: Mapping[str, float], request: RoutedRequest, field: Field, slowness: Floats | None = None) -> Prices:
     """Price every placement at the rates and weights in `basis`; `slowness`: by how much each replica is slower."""
-    rates = Rates(basis["base_ms"], basis["token_ms"], basis["token_pair_ms"])
+    rates = Rates(basis["base_ms"], basis["token_ms"], basis["token_pair_ms"], basis.get("block_ms", 0.0))
     cached = cached_tokens(request, field)
     uncached = request.prompt_tokens - cached
     waiting = field.waiting_prefill_tokens + basis["sequence_tokens"] * field.running_sequences
     prices = Prices(
         cached_tokens=cached,
-        wait_ms=waiting * rates.token_ms,
+        wait_ms=waiting * rates.token_ms + field.decode_blocks * rates.block_ms,
         prefill_ms=rates.prefill_ms(uncached.astype(np.float64), request.prompt_tokens),
         fetch_ms=_fetch_ms(basis, field),
         joined_ms=_joined_ms(basis, rates, field, uncached),

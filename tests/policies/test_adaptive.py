@@ -17,7 +17,8 @@ NOW_S = 1_700_000_000.0
 
 def adaptive(seed: int = 0, **settings: object) -> Adaptive:
     rates = RateSettings(base_ms=10, token_ms=1, token_pair_ms=1e-12)
-    asked = {"weight": 2.0, "cpu_us_per_token": 100, "disk_us_per_token": 500, "rates": rates, **settings}
+    weights = {"weight": 2.0, "congested_weight": 2.0, "backlog_weight": 0.5}
+    asked = {**weights, "cpu_us_per_token": 100, "disk_us_per_token": 500, "rates": rates, **settings}
     return Adaptive(AdaptiveSettings.model_validate(asked), Random(seed))
 
 
@@ -66,12 +67,12 @@ def test_what_is_cached_does_not_fill_the_fleet() -> None:
     assert found[2] == pytest.approx(2 + 2 * (200 / 6000) / (5800 / 6000))
 
 
-def test_prefill_weighs_more_with_every_prompt_in_line_beyond_two() -> None:
-    # 50 prompts of 590 tokens in line on average; a fiftieth of the way each time: 1, 1.98, 2.94 prompts.
-    line = Candidate(A, waiting_prefill_tokens=59000), Candidate(B)
+def test_prefill_weighs_more_with_every_prompt_in_line_beyond_one() -> None:
+    # 50 prompts of 590 tokens in line at the least busy; a fiftieth of the way each time: 1, 1.98, 2.94 prompts.
+    line = Candidate(A, waiting_prefill_tokens=59000), Candidate(B, waiting_prefill_tokens=29500)
     found = weights(adaptive(), [at(0.0)] * 4, *line)
 
-    assert found == pytest.approx([2, 2, 2, 2 + 0.5 * 0.9404])
+    assert found == pytest.approx([2, 2, 2 + 0.5 * 0.98, 2 + 0.5 * 1.9404])
 
 
 def test_prefill_never_weighs_more_than_eight() -> None:

@@ -26,7 +26,7 @@ def test_prefill_is_a_base_a_part_per_token_and_a_part_per_pair() -> None:
 
 
 def test_before_any_outcome_the_prior_holds() -> None:
-    assert RateFit(RateSettings(base_ms=7, token_ms=0.3, token_pair_ms=1e-5)).rates == Rates(7, 0.3, 1e-5)
+    assert RateFit(RateSettings(base_ms=7, token_ms=0.3, token_pair_ms=1e-5)).rates == Rates(7, 0.3, 1e-5, 1e-3)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -103,3 +103,14 @@ def test_a_prompt_that_shared_its_steps_teaches_what_it_cost_alone() -> None:
 
     assert fit.rates.prefill_ms(100, 100) == pytest.approx(70.0, rel=0.05)
     assert fit.rates.prefill_ms(4000, 4000) == pytest.approx(2020.0, rel=0.05)
+
+
+def test_what_running_sequences_hold_slows_every_step() -> None:
+    engine, fit, random = Rates(20.0, 0.5, 0.0, 0.01), RateFit(RateSettings()), Random(3)
+    for _ in range(400):
+        uncached, steps, blocks = random.randint(10, 4000), random.choice((1, 2)), random.choice((0, 500, 4000))
+        took_ms = steps * (engine.base_ms + engine.block_ms * blocks) + engine.token_ms * uncached
+        fit.observe(uncached, uncached, took_ms, steps, uncached, blocks)
+
+    assert fit.rates.block_ms == pytest.approx(0.01, rel=0.1)
+    assert fit.rates.base_ms == pytest.approx(20.0, rel=0.15)
