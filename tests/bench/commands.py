@@ -8,6 +8,8 @@ import typer
 from .directory_commands import decide_command, ingest_command, lookup_command, recover_command
 from .overhead import MODES, overhead
 from .printing import AsJson, errors_told, show
+from .replay_commands import believable_command
+from .routing_commands import learning_command, off_policy_command, routers_command, routing_command
 from .rows import table_of
 
 app = typer.Typer(help="Measure kvplane on this machine.", no_args_is_help=True)
@@ -15,6 +17,11 @@ app.command("lookup")(lookup_command)
 app.command("decide")(decide_command)
 app.command("ingest")(ingest_command)
 app.command("recover")(recover_command)
+app.command("believable")(believable_command)
+app.command("routing")(routing_command)
+app.command("learning")(learning_command)
+app.command("routers")(routers_command)
+app.command("off-policy")(off_policy_command)
 
 
 class Mode(StrEnum):
