@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
+from kvplane.controlplane.replay.virtual_time import LeapingLoop
 from kvplane.directory import Appended, Holdings, MemoryPages, Mirror, Sealed, holder_id
 from kvplane.directory.ids import HolderId
-from kvplane.controlplane.replay.virtual_time import LeapingLoop
 from kvplane.tests.oracle import Extents
 from kvplane.tests.trees import Prompt, Tree
 from kvplane.tests.writer import Writer, digest_of, mac_key

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from kvplane.controlplane.replay.virtual_time import LeapingLoop
 from kvplane.directory import (
     Appended,
     Batch,
@@ -24,7 +25,6 @@ from kvplane.directory import (
     seal,
 )
 from kvplane.directory.wire import Changes
-from kvplane.controlplane.replay.virtual_time import LeapingLoop
 from kvplane.tests.oracle import Extents
 from kvplane.tests.trees import TIERS, Prompt, Tree, key_of
 from kvplane.tests.writer import Writer, digest_of, mac_key

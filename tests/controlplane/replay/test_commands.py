@@ -219,7 +219,7 @@ def test_tuning_says_what_was_tried_and_how_sure_it_is(trace: str) -> None:
         (["replay", "{trace}", "--incident", "1:melts:0"], "wanted SECONDS:leaves|joins:REPLICA or"),
         (["replay", "{trace}", "--plot", "a.pdf"], "wanted a file that ends in .png or .html; got a.pdf"),
         (["replay", "{trace}", "--plot", "nowhere/a.png"], "wanted a folder that is there; got nowhere/a.png"),
-        (["tune", "{terse}", "--policy", "random", "--metric", "tpot_mean_ms"], "wanted at least 10 requests with a tpot"),
+        (["tune", "{terse}", "--policy", "random", "--metric", "tpot_mean_ms"], "at least 10 requests with a tpot"),
         (["tune", "{trace}", "--requests", "29"], "at least 30 requests to tune on, got 29"),
     ],
 )

@@ -24,7 +24,7 @@ def test_a_knob_within_a_knob_has_a_dot() -> None:
 
 
 def test_the_default_policies_are_there_and_begin_with_the_default_one() -> None:
-    assert list(contenders(DEFAULT))[0] == PolicySettings().name
+    assert next(iter(contenders(DEFAULT))) == PolicySettings().name
     assert {"estimated_ttft", "dynamo", "lmetric", "least_loaded", "round_robin"} <= set(contenders(DEFAULT))
 
 

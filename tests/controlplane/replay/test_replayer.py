@@ -264,5 +264,5 @@ def test_no_token_is_lost_no_time_is_negative_and_no_cache_overflows(
     assert (found.prompt_tokens == prompt_tokens).all()
     assert ((found.cached_tokens >= 0) & (found.cached_tokens < prompt_tokens)).all()
     assert (found.cached_tokens <= reused_tokens(trace, infinite_extents(trace))).all()
-    assert ((0 <= found.queue_ms) & (found.queue_ms < found.ttft_ms) & (found.ttft_ms <= found.e2e_ms)).all()
+    assert ((found.queue_ms >= 0) & (found.queue_ms < found.ttft_ms) & (found.ttft_ms <= found.e2e_ms)).all()
     assert (found.duplicates <= blocks).all()
