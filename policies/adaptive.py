@@ -29,7 +29,7 @@ class AdaptiveSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = pydantic.Field(default=1.2, ge=0, le=_MOST_WEIGHT)  # of prefill in an idle fleet
+    weight: float = pydantic.Field(default=1.0, ge=0, le=_MOST_WEIGHT)  # of prefill in an idle fleet
     congested_weight: float = pydantic.Field(default=0.3, ge=0, le=100)  # more where half of the time is prefill
     backlog_weight: float = pydantic.Field(
         default=1.0, ge=0, le=100

@@ -18,7 +18,7 @@ GOOD = Outcome(A, 1000, 200, 8, queue_ms=3.0, prefill_ms=90.0, total_ms=400.0, s
 def adaptive(prior: float = 1.0, **asked: object) -> Adaptive:
     """One whose rates begin at so many times those of the engine."""
     rates = RateSettings(base_ms=5 * prior, token_ms=0.1 * prior, token_pair_ms=1e-6 * prior)
-    return Adaptive(AdaptiveSettings.model_validate({"rates": rates, **asked}), Random(0))
+    return Adaptive(AdaptiveSettings.model_validate({"rates": rates, "weight": 1.2, **asked}), Random(0))
 
 
 def served(choice: Choice, prompt_tokens: int, slower: float = 1.0) -> Outcome:
