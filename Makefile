@@ -40,7 +40,7 @@ wheel: $(VENV)/.installed  ## what `ray up` installs on its hosts, in dist/
 	@ls dist/*.whl
 
 bench: $(VENV)/.installed  ## look-ups, ingest, recovery, and overhead beside bare Ray Serve (ten minutes)
-	@for each in lookup ingest recover overhead; do $(BIN)/kvplane bench $$each || exit 1; done
+	@for each in lookup decide ingest recover overhead; do $(BIN)/kvplane bench $$each || exit 1; done
 
 clean:  ## forget the environment and all state
 	rm -rf $(VENV) build dist .demo .kvplane *.egg-info
