@@ -199,7 +199,7 @@ SHARED = range(40 * BLOCK)  # a system prompt, say
 
 def burst(overlay: Overlay, count: int = 8) -> list[Decision]:
     """Requests of one beginning and an end of their own, in one tick, while no page says anything."""
-    made = router(build_policy(PolicySettings(), Random(1)), overlay=overlay)
+    made = router(build_policy(PolicySettings(name="estimated_ttft"), Random(1)), overlay=overlay)
     return [decide(made, asked(words(*SHARED, 1000 + number))).decision for number in range(count)]
 
 
