@@ -179,7 +179,7 @@ def _reason(field: Field, prices: Prices, pick: Pick) -> str:
     """As for any estimate; and of what is done on purpose: a replica that joined, another copy of a hot prefix."""
     cached, place = prices.cached_tokens, pick.place
     if not cached.any() and field.last_chosen[place] == 0 and np.count_nonzero(field.last_chosen):
-        return "cold: to a replica that has just joined"
+        return "cold: to a replica not chosen before"
     if not cached[place] and 2 * np.count_nonzero(field.waiting_sequences * (cached > 0)) > np.count_nonzero(cached):
         return "another copy: those that hold the prefix are busy"
     return why(prices, pick)

@@ -117,7 +117,7 @@ def test_times_not_known_leave_the_weight_at_what_was_set() -> None:
         ("only candidate", [Candidate(A, 500, 500, 500)]),
         ("cold: tie, drawn", [Candidate(A), Candidate(B)]),
         ("cold: least busy", [Candidate(A, running_sequences=1), Candidate(B)]),
-        ("cold: to a replica that has just joined", [Candidate(A, last_chosen=3), Candidate(B)]),
+        ("cold: to a replica not chosen before", [Candidate(A, last_chosen=3), Candidate(B)]),
         ("cold: tie, least recently chosen", [Candidate(A, last_chosen=3), Candidate(B, last_chosen=4)]),
         ("longest prefix", [Candidate(A, 500, 500, 500), Candidate(B, last_chosen=3)]),
         (

@@ -22,7 +22,7 @@ REASONS = {
     "only candidate",
     "exploring",
     "cold: least busy",
-    "cold: to a replica that has just joined",
+    "cold: to a replica not chosen before",
     "another copy: those that hold the prefix are busy",
     "longest prefix",
     "equal prefixes: least busy",
