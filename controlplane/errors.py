@@ -1,10 +1,13 @@
 """What a client or an operator can be told.
 
 ConfigError              a setting or a file of settings that cannot stand
+AccountsDown             the accounts store does not answer
 ApiError                 status, type, code, param: OpenAI's error shape
 ├── BadRequest           400
 ├── Unauthenticated      401
+├── Forbidden            403
 ├── NotFound             404
+├── LimitReached         429, Retry-After, x-ratelimit-*
 ├── Overloaded           503, Retry-After
 └── TimedOut             504
 """
@@ -12,6 +15,10 @@ ApiError                 status, type, code, param: OpenAI's error shape
 
 class ConfigError(Exception):
     """What was wanted, what came, where."""
+
+
+class AccountsDown(Exception):
+    """The store of tenants, limits and usage does not answer; what is known stays in use."""
 
 
 class ApiError(Exception):
@@ -47,6 +54,25 @@ class NotFound(ApiError):
 
     status = 404
     kind = "invalid_request_error"
+
+
+class Forbidden(ApiError):
+    """A key that is known, of a tenant that may not ask."""
+
+    status = 403
+    kind = "permission_error"
+
+
+class LimitReached(ApiError):
+    """A tenant has used up what its rules give it; `retry_after_s` says when to come back."""
+
+    status = 429
+    kind = "rate_limit_error"
+
+    def __init__(self, message: str, code: str, retry_after_s: int) -> None:
+        super().__init__(message, code)
+        self.args = (message, code, retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 class Overloaded(ApiError):

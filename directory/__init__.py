@@ -2,7 +2,7 @@
 
 from .account import Account, PageRead, Reading, account_of, reading
 from .closure import Closure
-from .connect import DirectorySettings, open_pages
+from .connect import DirectorySettings, open_client, open_pages
 from .digest import DIGEST_BYTES
 from .embedded import EmbeddedShards
 from .errors import BadHolder, BadMessage, BadUrl, DirectoryError, PagesDown, ShardsDown
@@ -15,14 +15,15 @@ from .overlay import Overlay
 from .page_reader import Place
 from .pages import Appended, MemoryPages, Pages, PageSize
 from .prefix import Prefix, Segment
+from .redis_client import RedisClient, Script
 from .shard_server import ShardHealth
 from .wire import Batch, Changes, Checkpoint, Load, Sealed, Served, seal, unseal
 
 __all__ = [
-    "DIGEST_BYTES", "LEVELS", "NAME_BYTES", "NO_OVERLAP", "Account", "Appended", "BadHolder", "BadMessage",
-    "BadUrl", "Batch", "Changes", "Checkpoint", "Closure", "DirectoryError", "DirectorySettings", "Domain",
-    "DomainKey", "DomainTag", "EmbeddedShards", "HolderId", "Holdings", "Keyring", "Level", "Load", "MemoryPages",
-    "Mirror", "Overlap", "Overlay", "PageRead", "PageSize", "Pages", "PagesDown", "Place", "Prefix", "Reading", "Run",
-    "Sealed", "Seen", "Segment", "Served", "ShardHealth", "ShardsDown", "account_of", "domain_key", "holder_id",
-    "open_pages", "reading", "seal", "unseal",
+    "DIGEST_BYTES", "LEVELS", "NAME_BYTES", "NO_OVERLAP", "Account", "Appended", "BadHolder", "BadMessage", "BadUrl",
+    "Batch", "Changes", "Checkpoint", "Closure", "DirectoryError", "DirectorySettings", "Domain", "DomainKey",
+    "DomainTag", "EmbeddedShards", "HolderId", "Holdings", "Keyring", "Level", "Load", "MemoryPages", "Mirror",
+    "Overlap", "Overlay", "PageRead", "PageSize", "Pages", "PagesDown", "Place", "Prefix", "Reading", "RedisClient",
+    "Run", "Script", "Sealed", "Seen", "Segment", "Served", "ShardHealth", "ShardsDown", "account_of", "domain_key",
+    "holder_id", "open_client", "open_pages", "reading", "seal", "unseal",
 ]  # fmt: skip

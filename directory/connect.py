@@ -48,6 +48,16 @@ async def open_pages(url: str, settings: DirectorySettings) -> AsyncIterator[Pag
         yield pages
 
 
+@asynccontextmanager
+async def open_client(url: str, settings: DirectorySettings) -> AsyncIterator[RedisClient]:
+    """The bare client of the Redis that a URL names, for what is no page. Raises `BadUrl`."""
+    client = _client(url, settings)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
 def _client(url: str, settings: DirectorySettings) -> RedisClient:
     scheme, hosts = _servers(url)
     options: dict[str, Any] = {  # Any: redis-py's own connection options

@@ -1,0 +1,1 @@
+"""Whether tenants can see one another: the published procedure, against a live deployment."""
