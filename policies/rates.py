@@ -16,6 +16,7 @@ _CLIP = 3.0  # no outcome counts as further than this factor from what was expec
 _LEAST = 1e-3  # of the prior; rates that fell to nothing must be able to rise again
 _FIRST = 8  # outcomes measured against their own median: the prior may be wrong by far more than the clip
 _FADE = 0.9  # of the prior with each outcome
+_FAINT = 1e-9  # of an outcome: what no outcome ever bears on stays as the prior has it
 _SWEEPS = 12  # of coordinate descent an outcome; it starts from the last fit, so few do
 
 
@@ -114,7 +115,7 @@ class RateFit:
 
     def _solve(self) -> None:
         # Convex with rates >= 0, so coordinate descent arrives: each step solves one rate exactly given the others.
-        belief = self._settings.prior_outcomes * _FADE**self._outcomes
+        belief = max(self._settings.prior_outcomes * _FADE**self._outcomes, _FAINT)
         for _ in range(_SWEEPS):
             for i, prior in enumerate(self._prior):
                 others = _dot(self._products[i], self._rates) - self._products[i][i] * self._rates[i]

@@ -114,3 +114,12 @@ def test_what_running_sequences_hold_slows_every_step() -> None:
 
     assert fit.rates.block_ms == pytest.approx(0.01, rel=0.1)
     assert fit.rates.base_ms == pytest.approx(20.0, rel=0.15)
+
+
+def test_what_no_outcome_ever_bears_on_stays_as_the_prior_has_it() -> None:
+    fit = RateFit(RateSettings(block_ms=0.25))
+    for number in range(8_000):  # the prior's weight is below the smallest float by then
+        fit.observe(100 + number % 50, 200, 20.0)
+
+    assert fit.rates.block_ms == pytest.approx(0.25)
+    assert fit.rates.prefill_ms(125.0, 200) == pytest.approx(20.0, rel=0.05)
