@@ -1,14 +1,14 @@
 """One placement, as it is written down: what was asked, who could have served it, who was chosen and why."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from ..policies import Candidate, Choice, RoutedRequest
 from ..policies.field import Field
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Sizes, features and labels only; a prompt, a prefix's name, a key or a salt has no field to be in."""
 
     id: str

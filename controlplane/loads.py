@@ -8,13 +8,12 @@ import numpy as np
 from ..directory import HolderId, Load, Mirror, Overlay
 from ..directory.overlay import NOTHING_PENDING
 from ..policies import ReplicaId
-from ..policies.field import LOAD, Flags, Floats, Ints
+from ..policies.field import COLUMNS, LAST_CHOSEN, LOAD, Flags, Floats, Ints
 from .peers import Peers
 from .roster import Roster
 
 _SILENT_AFTER_S = 3.0  # a page this old says little about its replica's load
 _UNKNOWN = (Load(), float("-inf"))  # what was never heard of has not fallen silent
-_COLUMNS = LOAD.stop - LOAD.start
 _REMEMBERED = 16  # departed replicas, and twice as many as are live: some come back
 
 
@@ -53,16 +52,20 @@ class Loads:
         self._chosen_at[replica] = decision
         place = self._places.get(HolderId(replica))
         if place is not None:
-            self._chosen[place], self._ever_chosen[place] = decision, True
+            self._cells[LAST_CHOSEN * len(self.replicas) + place], self._ever_chosen[place] = decision, 1
 
     def last_chosen(self, replica: str, decision: int) -> int:
         """How many decisions before this one a replica was last chosen; 0: never."""
         at = self._chosen_at.get(replica)
         return 0 if at is None else decision - at
 
-    def all_last_chosen(self, decision: int) -> Ints:
-        """The same for each of `replicas`."""
-        return (decision - self._chosen_at_row) * self._ever_chosen_row
+    def numbers(self, decision: int) -> Ints:
+        """The rows of a field (`policies/field.py`) for a decision, its own to change: nothing is held or expected."""
+        numbers = self._numbers.copy()
+        last_chosen = numbers[LAST_CHOSEN]
+        np.subtract(decision, last_chosen, out=last_chosen)
+        np.multiply(last_chosen, self._ever_chosen_row, out=last_chosen)
+        return numbers
 
     @property
     def fresh(self) -> Flags:
@@ -89,15 +92,15 @@ class Loads:
         count = len(live)
         self.replicas = tuple(map(ReplicaId, live))
         self._places = {HolderId(replica): place for place, replica in enumerate(live)}
-        self._cells, self._known = array("q", bytes(8 * _COLUMNS * count)), bytearray(count)
+        self._cells, self._known = array("q", bytes(8 * len(COLUMNS) * count)), bytearray(count)
         self._heard_at = array("d", bytes(8 * count))
-        self._chosen = array("q", [self._chosen_at.get(replica, 0) for replica in live])
-        self._ever_chosen = bytearray(at > 0 for at in self._chosen)
-        self.numbers: Ints = np.frombuffer(self._cells, np.int64).reshape(_COLUMNS, count)  # the rows `LOAD` of a field
+        chosen_at = array("q", [self._chosen_at.get(replica, 0) for replica in live])
+        self._cells[LAST_CHOSEN * count : (LAST_CHOSEN + 1) * count] = chosen_at  # decisions, by number
+        self._ever_chosen = array("q", [at > 0 for at in chosen_at])
+        self._numbers: Ints = np.frombuffer(self._cells, np.int64).reshape(len(COLUMNS), count)
         self.known: Flags = np.frombuffer(self._known, np.bool_)
         self._heard_at_row: Floats = np.frombuffer(self._heard_at)
-        self._chosen_at_row: Ints = np.frombuffer(self._chosen, np.int64)
-        self._ever_chosen_row: Flags = np.frombuffer(self._ever_chosen, np.bool_)
+        self._ever_chosen_row: Ints = np.frombuffer(self._ever_chosen, np.int64)
         if len(self._chosen_at) > 2 * count + _REMEMBERED:
             self._chosen_at = {replica: at for replica, at in self._chosen_at.items() if replica in self._places}
 
@@ -108,13 +111,14 @@ class Loads:
             place, heard = self._places[holder], mirror.load(holder)
             load, age_s = heard or _UNKNOWN
             pending = overlay.pending(holder, load.counted) if heard else NOTHING_PENDING
-            cells[place] = load.waiting_prefill_tokens + pending.prefill_tokens
-            cells[count + place] = load.running_sequences
-            cells[2 * count + place] = load.decode_blocks + pending.decode_blocks
-            cells[3 * count + place] = load.free_blocks
-            cells[4 * count + place] = load.total_blocks
-            cells[5 * count + place] = overlay.ongoing(holder)
-            cells[6 * count + place] = load.waiting_sequences + pending.tickets
+            first = LOAD.start * count + place
+            cells[first] = load.waiting_prefill_tokens + pending.prefill_tokens
+            cells[first + count] = load.running_sequences
+            cells[first + 2 * count] = load.decode_blocks + pending.decode_blocks
+            cells[first + 3 * count] = load.free_blocks
+            cells[first + 4 * count] = load.total_blocks
+            cells[first + 5 * count] = overlay.ongoing(holder)
+            cells[first + 6 * count] = load.waiting_sequences + pending.tickets
             self._known[place] = heard is not None
             peers.counted(load.counted)
             self._heard_at[place] = now_s - age_s

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..directory import LEVELS, HolderId, Holdings, Mirror, Overlap, Overlay, Prefix
 from ..policies import Candidate, ReplicaId
-from ..policies.field import COLUMNS, EXPECTED, HELD, LAST_CHOSEN, LOAD, Field, Ints
+from ..policies.field import EXPECTED, HELD, Field, Ints
 from .loads import Loads
 from .roster import Roster
 
@@ -34,11 +34,8 @@ class Sight:
         loads.refresh()
         if not loads.replicas:
             return ()
-        numbers = np.empty((len(COLUMNS), len(loads.replicas)), np.int64)
+        numbers = loads.numbers(decision)
         self._hold(numbers[HELD], self.holdings.find(prefix), prefix.block_tokens)
-        numbers[LOAD] = loads.numbers
-        numbers[LAST_CHOSEN] = loads.all_last_chosen(decision)
-        numbers[EXPECTED] = 0
         coming = loads.column(self.overlay.extents(prefix))
         if coming is not None:
             _expect(numbers, coming * prefix.block_tokens)
@@ -74,9 +71,8 @@ class Sight:
         return heard[1] * 1e3 if heard else 0.0
 
     def _hold(self, held: Ints, overlap: Overlap, block_tokens: int) -> None:
-        """Fill in the tokens that each replica could reuse at each level; `held` has shape (levels, replicas)."""
+        """Fill in the tokens that each replica could reuse at each level; `held`, (levels, replicas), has zeros."""
         if not overlap.ends:
-            held[:] = 0
             return
         slots, replicas = overlap.slots, self._loads.replicas
         if slots is not self._slots or replicas is not self._slots_of:

@@ -71,15 +71,17 @@ class Overlap(msgspec.Struct, frozen=True):
         In blocks, or in tokens if it is told how many a block has. Takes a sixth of the time of `table` where many
         have something.
         """
-        count = WIDTH * len(self.slots)
-        found = np.zeros(count + WIDTH, np.int64)
-        if self.ends:
-            size = (count + 7) // 8
-            packed = b"".join([bits.to_bytes(size, "little") for _, bits in self.ends])
-            rows = np.frombuffer(packed, np.uint8).reshape(-1, size)
-            flags = np.unpackbits(rows, axis=1, count=count, bitorder="little").view(np.bool_)
-            for (blocks, _), flag in zip(self.ends, flags, strict=True):
-                found[:count][flag] = blocks * block_tokens
+        count = WIDTH * (len(self.slots) + 1)
+        found = np.zeros(count, np.int64)
+        for blocks, bits in self.ends:
+            if bits.bit_count() > _FEW:
+                packed = np.frombuffer(bits.to_bytes((count + 7) // 8, "little"), np.uint8)
+                found[np.unpackbits(packed, count=count, bitorder="little").view(np.bool_)] = blocks * block_tokens
+                continue
+            while bits:
+                highest = bits.bit_length() - 1
+                found[highest] = blocks * block_tokens
+                bits ^= 1 << highest
         return found.reshape(-1, WIDTH)
 
     def _at(self, level: Level, bits: int) -> Iterable[HolderId]:

@@ -39,7 +39,8 @@ def ends_of(prefix: Prefix, tables: Tables, live: int, k: int | None) -> tuple[l
                 at_low &= wanted
                 at_high &= wanted
             while at_low != at_high and high - low > 1:
-                middle, ahead = (low + high) // 2, state.copy()
+                # Most holders have nothing of most prompts: who has the first block comes first, and rules them out.
+                middle, ahead = (low + high) // 2 if low > least else low + 1, state.copy()
                 ahead.update(words[low * size : middle * size])
                 # Clamped between both ends, so that a page that is not closed cannot make the answer inconsistent.
                 at_middle = get(key.name(ahead.digest()), 0) & at_low | at_high

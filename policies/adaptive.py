@@ -115,7 +115,8 @@ class Adaptive:
         """The fuller the fleet, the more what a prefix spares is worth to those behind."""
         settings, congestion = self._settings, self._congestion
         busy = congestion.busy(request.at_s, len(field))
-        backlog = congestion.backlog(int(field.waiting_prefill_tokens.min()))
+        waiting = field.waiting_prefill_tokens
+        backlog = congestion.backlog(waiting.item(waiting.argmin()))
         return settings.weight + settings.congested_weight * busy / (1.0 - busy) + settings.backlog_weight * backlog
 
 
@@ -178,8 +179,11 @@ def _alike(field: Field, costs: Floats, one: int, other: int) -> bool:
 def _reason(field: Field, prices: Prices, pick: Pick) -> str:
     """As for any estimate; and of what is done on purpose: a replica that joined, another copy of a hot prefix."""
     cached, place = prices.cached_tokens, pick.place
-    if not cached.any() and field.last_chosen[place] == 0 and np.count_nonzero(field.last_chosen):
+    if cached[place]:
+        return why(prices, pick)
+    holders = np.count_nonzero(cached)
+    if not holders and field.last_chosen[place] == 0 and np.count_nonzero(field.last_chosen):
         return "cold: to a replica not chosen before"
-    if not cached[place] and 2 * np.count_nonzero(field.waiting_sequences * (cached > 0)) > np.count_nonzero(cached):
+    if 2 * np.count_nonzero(field.waiting_sequences * (cached > 0)) > holders:
         return "another copy: those that hold the prefix are busy"
     return why(prices, pick)

@@ -30,6 +30,7 @@ COLUMNS = (
 )
 HELD = slice(0, 3)  # the columns of what a replica could reuse
 LOAD = slice(3, 10)  # those of what it has to do
+BUSY = slice(3, 6)  # of these, what every newcomer waits behind
 LAST_CHOSEN, EXPECTED = 10, 11
 _ROW = attrgetter(*COLUMNS)
 _WORST = 1 << 62

@@ -24,11 +24,12 @@ from kvplane.directory import (
     domain_key,
     seal,
 )
+from kvplane.policies.field import COLUMNS, LAST_CHOSEN
 
 A, B, C = HolderId("a"), HolderId("b"), HolderId("c")
 KEYRING = Keyring(b"m" * 32)
 PROMPT = Prefix(bytes(36), 1, (Segment(domain_key(KEYRING.salt(Domain("acme", "default")), "m", "", 1), 9),))
-WAITING, DECODE, ONGOING = 0, 2, 5  # rows
+WAITING, DECODE, ONGOING = map(COLUMNS.index, ("waiting_prefill_tokens", "decode_blocks", "ongoing"))
 
 
 class Asked(Mirror):
@@ -112,9 +113,9 @@ def test_tickets_count_from_the_first_that_the_page_does_not(loads: Loads, overl
         overlay.issue(A, tokens, tokens, PROMPT)
     loads.refresh()
 
-    assert loads.numbers[WAITING].tolist() == [1 + 110, 2]  # the page says 1 and 2, and counts ticket number 1
-    assert loads.numbers[DECODE].tolist() == [110, 0]
-    assert loads.numbers[ONGOING].tolist() == [3, 0]
+    assert loads.numbers(1)[WAITING].tolist() == [1 + 110, 2]  # the page says 1 and 2, and counts ticket number 1
+    assert loads.numbers(1)[DECODE].tolist() == [110, 0]
+    assert loads.numbers(1)[ONGOING].tolist() == [3, 0]
 
 
 def test_when_others_are_alive_all_are_read_and_the_last_choices_are_kept(
@@ -127,7 +128,7 @@ def test_when_others_are_alive_all_are_read_and_the_last_choices_are_kept(
     loads.refresh()
 
     assert (loads.replicas, mirror.asked) == (("b", "c"), [B, C])
-    assert loads.all_last_chosen(4).tolist() == [3, 0]
+    assert loads.numbers(4)[LAST_CHOSEN].tolist() == [3, 0]
     assert (loads.last_chosen("b", 4), loads.last_chosen("c", 4)) == (3, 0)
 
 
@@ -177,7 +178,7 @@ async def test_what_a_page_says_is_in_the_columns_once_the_mirror_has_heard_it()
 
 async def waiting(loads: Loads, tokens: int) -> tuple[list[bool], list[bool]]:
     async with asyncio.timeout(5):
-        while loads.numbers[WAITING].tolist() != [tokens]:
+        while loads.numbers(1)[WAITING].tolist() != [tokens]:
             await asyncio.sleep(0.001)
             loads.refresh()
     return loads.known.tolist(), loads.fresh.tolist()
