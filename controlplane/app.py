@@ -25,7 +25,7 @@ def compose(args: Settings, ingress: type, replica: type) -> serve.Application:
     """Bind registrar, replicas and routers; another ingress or replica is a subclass of ours. Raises `ConfigError`."""
     if (why := misfit(args, args.engine.blocks)) is not None:
         raise ConfigError(why)
-    registrar = _registrar().bind(args.state, args.tenants_file, _url(args))
+    registrar = _registrar().bind(args.state, args.tenants_file, args.directory, args.accounts)
     beat = pace(args.replicas.max_count or args.replicas.count)
     replicas = _replicas(args, replica).bind(args.name, args.engine, args.directory, beat, registrar)
     return _routers(args, ingress).bind(args, replicas, registrar)
@@ -79,7 +79,3 @@ def _routers(args: Settings, ingress: type) -> serve.Deployment:
         max_ongoing_requests=10_000,
         health_check_period_s=2,
     )
-
-
-def _url(args: Settings) -> str | None:
-    return args.directory.url.get_secret_value() if args.directory.url else None

@@ -10,12 +10,15 @@ import typer
 import yaml
 from rich.console import Console
 
+from ..directory import BadUrl
 from ..workers import BadModel
+from .accounts.commands import tenants
+from .audit import AuditFailed, audit_command
 from .config import RAY, Settings
 from .decisions import Decisions, NoDecisions
 from .demo import DemoError, run_demo
 from .directory_cli import directory
-from .errors import ConfigError
+from .errors import AccountsDown, ConfigError
 from .explain import explain
 from .fetch import NotRunning, Refused
 from .options import STATE, ConfigFile, Json, State, Url
@@ -33,9 +36,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(directory)
+app.add_typer(tenants)
+app.command("audit")(audit_command)
 app.command("replay")(replay_command)
 app.command("tune")(tune_command)
 console = Console()
+_TOLD = (AccountsDown, AuditFailed, BadModel, BadUrl, ConfigError, DemoError, NoDecisions, NotRunning, Refused)
 
 
 @app.command()
@@ -43,13 +49,14 @@ def up(
     model: Annotated[str | None, typer.Option(help="smollm2, tiny, a .gguf file, or a prepared folder.")] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="How many replicas.")] = None,
     routing: Annotated[str | None, typer.Option(help="A policy's name, or ray for Ray's own.")] = None,
+    open: Annotated[bool | None, typer.Option("--open", help="Ask for no API key; everyone is one tenant.")] = None,
     port: Annotated[int, typer.Option(help="HTTP port on loopback; another free one if it is taken.")] = 8000,
     state: Annotated[Path | None, typer.Option(help="Where keys, tenants and decisions are kept.")] = None,
     config: ConfigFile = None,
     verbose: Annotated[bool, typer.Option(help="Show Ray's own log.")] = False,
 ) -> None:
     """Serve a model on this machine until Ctrl-C."""
-    up_until_signal(_settings(config, model, replicas, routing, state), port, console, verbose)
+    up_until_signal(_settings(config, model, replicas, routing, state, open), port, console, verbose)
 
 
 @app.command()
@@ -124,7 +131,18 @@ def main() -> None:
         app.add_typer(command.load(), name=command.name)
     try:
         app()
-    except (BadModel, ConfigError, DemoError, NoDecisions, NotRunning, Refused, *ERRORS) as exc:
+    except (
+        AccountsDown,
+        AuditFailed,
+        BadModel,
+        BadUrl,
+        ConfigError,
+        DemoError,
+        NoDecisions,
+        NotRunning,
+        Refused,
+        *ERRORS,
+    ) as exc:
         typer.secho(f"kvplane: {exc}", err=True, fg=typer.colors.RED)
         raise SystemExit(2) from exc
     except KeyboardInterrupt:
@@ -132,7 +150,12 @@ def main() -> None:
 
 
 def _settings(
-    config: Path | None, model: str | None, replicas: int | None, routing: str | None, state: Path | None
+    config: Path | None,
+    model: str | None,
+    replicas: int | None,
+    routing: str | None,
+    state: Path | None,
+    open: bool | None,
 ) -> Settings:
     return Settings.load(
         config,
@@ -140,6 +163,7 @@ def _settings(
         replicas={"count": replicas},
         routing=routing if routing == RAY or routing is None else {"name": routing},
         state=state,
+        open=open,
     )
 
 

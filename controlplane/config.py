@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..directory import DirectorySettings
 from ..policies import PolicySettings
 from ..workers import EmbeddedSettings, EngineSettings, ReplicaSettings
+from .accounts.settings import AccountsSettings
 from .errors import ConfigError
 from .tracing import TracingSettings
 
@@ -49,9 +50,16 @@ class Settings(BaseModel):
         default=PolicySettings(), description="a policy's settings or bare name; ray: Ray's own power of two"
     )
     directory: DirectorySettings = DirectorySettings()
+    accounts: AccountsSettings = AccountsSettings()
+    open: bool = Field(default=False, description="no keys: whoever reaches it is one tenant; on loopback only")
+    isolation: bool = Field(
+        default=True, description="false: all tenants share one cache, as a leak would; to see what an audit finds"
+    )
     tracing: TracingSettings = TracingSettings()
-    state: Path = Field(default=Path(".kvplane"), description="keys, tenants, shards, decisions")
-    tenants: Path | None = Field(default=None, description="the tenants file; tenants.yaml in the state folder")
+    state: Path = Field(default=Path(".kvplane"), description="keys, accounts, shards, decisions")
+    tenants: Path | None = Field(
+        default=None, description="who may ask, where accounts know nobody yet; tenants.yaml in the state folder"
+    )
 
     @field_validator("engine", mode="before")
     @classmethod

@@ -1,12 +1,17 @@
-"""`kvplane directory`: three questions to the running application about its cache directory."""
+"""`kvplane directory`: three questions to the running application about its cache directory, and who may use it."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from ..directory import BadHolder, DirectorySettings, HolderId, holder_id
+from ..directory.roles import ROLES, Role
+from .directory_acl import DIRECTORY_ROLES, HOW_TO_APPLY, accesses
 from .directory_tables import show_found, show_stats, show_verified
 from .fetch import fetch
 from .options import STATE, Json, State, Url
@@ -65,6 +70,49 @@ def verify(state: State = STATE, url: Url = None, as_json: Json = False) -> None
         show_verified(report, Console())
     if not report["equal"]:
         raise typer.Exit(1)
+
+
+@directory.command()
+def acl(
+    redis: Annotated[
+        str, typer.Option("--redis", help="The Redis, as its clients reach it, without user and password.")
+    ] = "rediss://127.0.0.1:6379",
+    role: Annotated[
+        list[str] | None, typer.Option(help=f"Once or more: {', '.join(ROLES)}. The first three if none is named.")
+    ] = None,
+    holder: Annotated[
+        str | None, typer.Option(help="The replica whose user this is; one user for all replicas if none is named.")
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, help="directory.shards of the settings.")] = DirectorySettings().shards,
+    acl_file: Annotated[bool, typer.Option("--acl-file", help="Print lines for an ACL file.")] = False,
+    state: State = STATE,
+    as_json: Json = False,
+) -> None:
+    """Print the users that a Redis of your own needs, each with no more rights than its work takes.
+
+    Passwords are made once, kept in URLs in the state folder, and printed as hashes only.
+    """
+    folder = state / "urls"
+    found = accesses(redis, _roles(role), _holder(holder), shards, folder)
+    if as_json:
+        typer.echo(json.dumps([{**asdict(access), "url_file": str(access.url_file)} for access in found], indent=2))
+        return
+    for access in found:
+        typer.echo(access.line if acl_file else access.command)
+    typer.echo(HOW_TO_APPLY.format(folder=folder.absolute()), err=True)
+
+
+def _roles(names: Sequence[str] | None) -> Sequence[Role]:
+    if unknown := set(names or ()) - set(ROLES):
+        raise typer.BadParameter(f"--role is one of {', '.join(ROLES)}; got {', '.join(sorted(unknown))}")
+    return [role for role in ROLES if role in names] if names else DIRECTORY_ROLES
+
+
+def _holder(name: str | None) -> HolderId | None:
+    try:
+        return None if name is None else holder_id(name)
+    except BadHolder as exc:
+        raise typer.BadParameter(f"--holder: {exc}") from exc
 
 
 def _prompt(prompt: str | None, tokens: str | None, file: Path | None) -> dict[str, object]:

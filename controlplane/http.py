@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ..directory import Domain
+from .accounts import Caller
 from .answer import Piece
-from .errors import ApiError, BadRequest, NotFound, Unauthenticated
+from .errors import ApiError, BadRequest, Forbidden, NotFound, Unauthenticated
 from .metrics import CONTENT_TYPE
 from .openai import Asking, Chat, Completion, Shape, error_shape, parse_chat, parse_completion
 
@@ -42,10 +42,15 @@ class Front(Protocol):
     @property
     def model(self) -> str: ...
 
-    def domain(self, key: str) -> Domain | None: ...
+    @property
+    def needs_key(self) -> bool: ...
+
+    def caller(self, key: str) -> Caller | None:
+        """Raises `ApiError` while it is not known who may ask."""
+        ...
 
     async def answer(
-        self, domain: Domain, asking: Chat | Completion, traceparent: str | None
+        self, caller: Caller, asking: Chat | Completion, traceparent: str | None
     ) -> tuple[str, AsyncGenerator[Piece, None]]:
         """The decision's id and the answer, its first piece ready to be read. Raises `ApiError`."""
         ...
@@ -117,15 +122,15 @@ class _Surface:
         return endpoint_of
 
     async def chat(self, request: Request) -> Response:
-        domain = self._domain(request)
-        return await self._answer(request, domain, parse_chat(await _body(request)), chat=True)
+        caller = self._caller(request)
+        return await self._answer(request, caller, parse_chat(await _body(request)), chat=True)
 
     async def completions(self, request: Request) -> Response:
-        domain = self._domain(request)
-        return await self._answer(request, domain, parse_completion(await _body(request)), chat=False)
+        caller = self._caller(request)
+        return await self._answer(request, caller, parse_completion(await _body(request)), chat=False)
 
     async def models(self, request: Request) -> Response:
-        self._domain(request)
+        self._caller(request)
         model = {"id": self._front.model, "object": "model", "created": self._started, "owned_by": "kvplane"}
         return _json({"object": "list", "data": [model]})
 
@@ -161,16 +166,18 @@ class _Surface:
         if not self._front.is_operator(_key(request)):
             raise Unauthenticated("this key is not the operator's", code="invalid_api_key")
 
-    def _domain(self, request: Request) -> Domain:
-        domain = self._front.domain(_key(request))
-        if domain is None:
+    def _caller(self, request: Request) -> Caller:
+        caller = self._front.caller(_key(request) if self._front.needs_key else "")
+        if caller is None:
             raise Unauthenticated("this API key is not known here", code="invalid_api_key")
-        return domain
+        if caller.tenant.disabled:
+            raise Forbidden(f"{caller.tenant.name} is disabled; ask whoever gave you the key", code="tenant_disabled")
+        return caller
 
-    async def _answer(self, request: Request, domain: Domain, asking: Chat | Completion, chat: bool) -> Response:
+    async def _answer(self, request: Request, caller: Caller, asking: Chat | Completion, chat: bool) -> Response:
         if asking.model != self._front.model:
             raise NotFound(f"model {asking.model!r} is not served; {self._front.model!r} is", code="model_not_found")
-        id, pieces = await self._front.answer(domain, asking, request.headers.get("traceparent"))
+        id, pieces = await self._front.answer(caller, asking, request.headers.get("traceparent"))
         shape = Shape(id, asking.model, chat)
         if asking.stream:
             return StreamingResponse(_stream(shape, asking, pieces), media_type="text/event-stream")
@@ -200,10 +207,15 @@ async def _stream(shape: Shape, asking: Asking, pieces: AsyncGenerator[Piece, No
 
 
 def _key(request: Request) -> str:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        raise Unauthenticated("no API key came; send 'Authorization: Bearer <key>'", code="missing_api_key")
-    return key.strip()
+    """The one key that came, in OpenAI's header or in Anthropic's."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    came = {bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "").strip()} - {""}
+    if not came:
+        wanted = "send 'Authorization: Bearer <key>' or 'x-api-key: <key>'"
+        raise Unauthenticated(f"no API key came; {wanted}", code="missing_api_key")
+    if len(came) > 1:
+        raise Unauthenticated("two API keys came, and they differ; send one", code="invalid_api_key")
+    return came.pop()
 
 
 async def _body(request: Request) -> bytes:

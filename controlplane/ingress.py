@@ -8,9 +8,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
 
-import msgspec
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -21,6 +19,8 @@ from ..directory import Domain, HolderId, Holdings, Keyring, Mirror, Overlay, op
 from ..directory.wire import Served
 from ..policies import PolicySettings, build_policy
 from ..workers import Capacity, Lifetime, Sampling, prepare_model
+from .accounts import BookReader, Caller, Tenant
+from .accounts.settings import open_accounts
 from .answer import Piece, pieces
 from .config import Settings
 from .decide import Asked, Decider
@@ -32,6 +32,7 @@ from .fleet import ServeFleet, told
 from .handle_wire import HandleWire
 from .http import build_http
 from .inspector import Inspector
+from .loopback import check_loopback
 from .metrics import Metrics, RouterState
 from .misfit import misfit
 from .openai import Chat, Completion, sampling
@@ -40,30 +41,18 @@ from .prompt import room, words_of
 from .registrar import RouterGrant
 from .roster import roster_of
 from .router_half import RouterHalf
+from .router_status import RouterStatus, page_status
+from .scope import affinity_of, part_of
 from .sight import Sight
-from .tenants import parse_tenants
 from .tokens import load_tokens
 from .tracing import open_tracing
 
 log = logging.getLogger(__name__)
 
+_ANYONE = Caller(Tenant(organisation="local"), Domain("local", "default"))  # where no key is needed
 _HEAR_OUT_S = 2.0
 _MEET_S = 10.0
 _READ_S = 10.0
-
-
-class RouterStatus(msgspec.Struct, frozen=True):
-    """One router's part of `kvplane status`."""
-
-    router: str
-    pid: int
-    routing: str
-    live: tuple[str, ...]
-    pages: tuple[dict[str, Any], ...]  # Any: one page's numbers as plain values
-    repeats: int
-    failures: dict[str, int]
-    mirror_errors: int
-    misfit: str | None  # why the fleet at its worst does not fit this router's mirror
 
 
 @serve.ingress()
@@ -89,11 +78,15 @@ class Ingress:
     def model(self) -> str:
         return self._settings.name
 
-    def domain(self, key: str) -> Domain | None:
-        return self._tenants.domain(key)
+    @property
+    def needs_key(self) -> bool:
+        return not self._settings.open
+
+    def caller(self, key: str) -> Caller | None:
+        return self._book.caller(key) if self.needs_key else _ANYONE
 
     async def answer(
-        self, domain: Domain, asking: Chat | Completion, traceparent: str | None
+        self, caller: Caller, asking: Chat | Completion, traceparent: str | None
     ) -> tuple[str, AsyncGenerator[Piece, None]]:
         """Tokenise, decide, bring to the first token. Raises `ApiError`."""
         arrived = time.perf_counter()
@@ -103,7 +96,9 @@ class Ingress:
         default = Sampling(limits.default_max_tokens, limits.default_temperature, limits.default_top_p)
         draw = sampling(asking, self._tokens.stop_token_ids, room(words, capacity), default)
         deadline_s = time.time() + limits.request_timeout_s
-        asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s)
+        domain = caller.within(part_of(caller, asking)).domain
+        affinity = affinity_of(domain, asking.prompt_cache_key)
+        asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s, affinity)
         answering = await self._half.answer(asked, draw)
         self._metrics.ttft.observe(time.perf_counter() - arrived)
         text = pieces(answering, len(words) // 4, self._tokens.detokenizer(), asking.stops)
@@ -112,6 +107,8 @@ class Ingress:
     def ready(self) -> str | None:
         if self._capacity is None:
             return "the first replica"
+        if self.needs_key and not self._book.is_read:
+            return "the accounts store"
         reading = time.monotonic() < self._met_at + _READ_S  # a directory that is down must not hold requests up
         unread = [replica for replica in self._roster.live if self._mirror.seen(HolderId(replica)) is None]
         return f"the page of {unread[0]}" if unread and reading else None
@@ -143,7 +140,7 @@ class Ingress:
 
     async def status(self) -> RouterStatus:
         """What this router sees."""
-        pages = [{"replica": replica, **self._page(HolderId(replica))} for replica in self._roster.live]
+        pages = [page_status(replica, self._mirror.seen(HolderId(replica))) for replica in self._roster.live]
         return RouterStatus(
             router=self._router,
             pid=os.getpid(),
@@ -181,13 +178,17 @@ class Ingress:
         settings = self._settings
         folder = await asyncio.to_thread(prepare_model, settings.engine)
         self._tokens = load_tokens(folder)
-        self._tenants = parse_tenants(grant.tenants_yaml, str(settings.tenants_file))
+        if settings.open:
+            check_loopback()
         self._tracer = stack.enter_context(open_tracing(settings.tracing, settings.decisions_file, self._router))
         self._capacity: Capacity | None = None
         self._met = asyncio.Event()
         self._met_at = 0.0
         pages = await stack.enter_async_context(open_pages(grant.directory_url, settings.directory))
-        keyring = Keyring(grant.master)
+        accounts = await stack.enter_async_context(open_accounts(grant.accounts_url, settings.accounts))
+        self._book = BookReader(accounts)
+        await self._book.look()
+        keyring = Keyring(grant.master, settings.isolation)
         self._operator_key = operator_key(grant.master)
         self._holdings = Holdings()
         self._mirror = Mirror(pages, self._holdings, keyring.mac_key, self._learn, time.monotonic)
@@ -201,9 +202,18 @@ class Ingress:
         self._metrics = Metrics(self._state)
         fleet = ServeFleet(self._replicas, _routers())
         self._inspector = Inspector(
-            self._router, settings, sight, pages, keyring, self._tenants, self._tokens, self._capacity_known, fleet
+            self._router,
+            settings,
+            sight,
+            pages,
+            keyring,
+            lambda: self._book.book.domains,
+            self._tokens,
+            self._capacity_known,
+            fleet,
         )
         tasks.create_task(self._mirror.run(lambda: [HolderId(replica) for replica in self._roster.live]))
+        tasks.create_task(self._book.run())
         tasks.create_task(self._meet_replicas())
 
     async def _hear_out(self) -> None:
@@ -265,22 +275,6 @@ class Ingress:
             failures=self._decider.failures,
             dropped_spans=self._tracer.dropped,
         )
-
-    def _page(self, holder: HolderId) -> dict[str, Any]:
-        seen = self._mirror.seen(holder)
-        if seen is None:
-            return {"page": "unread"}
-        load = seen.load
-        return {
-            "age_ms": seen.age_s * 1e3,
-            "seq": seen.seq,
-            "blocks": seen.blocks,
-            "running": load.running_sequences,
-            "waiting_tokens": load.waiting_prefill_tokens,
-            "gaps": seen.gaps,
-            "reloads": seen.reloads,
-            "rejected": seen.rejected,
-        }
 
 
 def _routers() -> DeploymentHandle:

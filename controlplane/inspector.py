@@ -11,6 +11,7 @@ import msgspec
 from ..directory import (
     LEVELS,
     Account,
+    Domain,
     DomainKey,
     HolderId,
     Keyring,
@@ -28,7 +29,7 @@ from .directory_report import MirrorReport, Row, mirror_report, stats
 from .directory_verify import Fleet, Mirrored, verify
 from .errors import BadRequest
 from .sight import Sight
-from .tenants import Tenants, label
+from .tenants import label
 from .tokens import Tokens
 
 _READ_S = 3.0  # for one page: what is wanted of it was written before
@@ -51,7 +52,7 @@ class Inspector:
     sight: Sight
     pages: Pages
     keyring: Keyring
-    tenants: Tenants
+    domains: Callable[[], Collection[Domain]]
     tokens: Tokens
     capacity: Callable[[], Awaitable[Capacity]]
     fleet: Application
@@ -103,7 +104,7 @@ class Inspector:
     def _keys(self) -> dict[str, DomainKey]:
         """The key of each tenant, by its label."""
         model, block_tokens = self.settings.name, self.settings.engine.block_tokens
-        salts = {label(domain): self.keyring.salt(domain) for domain in self.tenants.domains}
+        salts = {label(domain): self.keyring.salt(domain) for domain in self.domains()}
         return {tenant: domain_key(salt, model, "", block_tokens) for tenant, salt in salts.items()}
 
     def _account(self, holder: HolderId) -> list[Account]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import ray
 from ray import serve
 
+from .accounts import first_keys
 from .app import APP, build
 from .config import Settings
 from .fetch import URL_FILE
-from .tenants import first_keys
 
 _HOST = "127.0.0.1"
 _READY_S = 15.0

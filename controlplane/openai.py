@@ -13,6 +13,7 @@ T = TypeVar("T")
 _Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 _TopP = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
+_Id = Annotated[str, msgspec.Meta(max_length=512)]
 _MAX_STOPS = 4
 _AROUND = 32  # characters that a chat template adds to a message, about
 
@@ -34,7 +35,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True):
-    """What chat and plain completions have in common. Fields that change nothing (user, metadata) are ignored."""
+    """What chat and plain completions have in common. Fields that change nothing (metadata) are ignored."""
 
     model: str
     max_tokens: _Count | None = None
@@ -52,6 +53,9 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     min_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
+    user: _Id | None = None
+    safety_identifier: _Id | None = None
+    prompt_cache_key: _Id | None = None  # what should stay together; it never widens whose cache is shared
 
     @property
     def wanted_tokens(self) -> int | None:

@@ -1,9 +1,10 @@
-"""Gives whoever starts its identity, its keys and the directory's address; keeps the embedded shards running."""
+"""Gives whoever starts its identity, its keys and the stores' addresses; keeps the embedded servers running."""
 
 import asyncio
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,11 +12,12 @@ from urllib.parse import urlsplit
 import msgspec
 import ray
 
-from ..directory import EmbeddedShards, Keyring, holder_id
+from ..directory import DirectorySettings, EmbeddedShards, EmbeddedStore, HolderId, Keyring, holder_id
 from ..workers import Lifetime, Registration
+from .accounts import TenantKeys, parse_tenants, take_in, write_example
+from .accounts.settings import AccountsSettings, open_accounts
 from .errors import ConfigError
-from .operator import MASTER_FILE, read_master
-from .tenants import write_example
+from .operator import ACCOUNTS_FILE, MASTER_FILE, read_master, write_secret
 
 _MASTER_BYTES = 32
 
@@ -25,7 +27,7 @@ class RouterGrant(msgspec.Struct, frozen=True):
 
     master: bytes
     directory_url: str
-    tenants_yaml: str
+    accounts_url: str
 
     def __repr__(self) -> str:
         return "RouterGrant(...)"
@@ -35,12 +37,15 @@ class Registrar:
     """One per application, on the head node, where the state folder is."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, state: Path, tenants: Path, directory_url: str | None
+        self, state: Path, tenants: Path, directory: DirectorySettings, accounts: AccountsSettings
     ) -> None:
         self._tenants = tenants
-        self._master = await asyncio.to_thread(_prepare_state, state, tenants)
+        self._accounts = accounts
+        self._accounts_url = accounts.url.get_secret_value() if accounts.url else ""  # for routers
+        self._master = await asyncio.to_thread(_prepare_state, state)
         self._keyring = Keyring(self._master)
-        self._url = directory_url
+        self._directory = directory
+        self._url = directory.url.get_secret_value() if directory.url else None
         self._shards: EmbeddedShards | None = None
         self._last_epoch = 0
         self._lifetime = Lifetime()
@@ -56,17 +61,22 @@ class Registrar:
         self._last_epoch = max(self._last_epoch + 1, time.time_ns() // 1000)
         epoch = self._last_epoch
         mac_key = self._keyring.mac_key(holder_id(replica), epoch)
-        return Registration(epoch, mac_key, self._keyring.ticket_key(), self._address())
+        url = await self._replica_url(holder_id(replica))
+        return Registration(epoch, mac_key, self._keyring.ticket_key(), url)
 
     async def grant(self) -> RouterGrant:
         """What a router needs to derive keys, read the directory and know the tenants."""
-        text = await asyncio.to_thread(self._tenants.read_text)
-        return RouterGrant(self._master, self._address(), text)
+        return RouterGrant(self._master, self._address(), self._accounts_url)
 
     async def status(self) -> dict[str, object]:
-        """Where the directory is, and how its shards do where they are embedded."""
+        """Where directory and accounts are, and how the shards do where they are embedded."""
         shards = [msgspec.to_builtins(shard) for shard in self._shards.health()] if self._shards else []
-        return {"directory": _without_password(self._address()), "shards": shards, "pid": os.getpid()}
+        return {
+            "directory": _without_password(self._address()),
+            "accounts": _without_password(self._accounts_url),
+            "shards": shards,
+            "pid": os.getpid(),
+        }
 
     async def check_health(self) -> None:
         """Serve replaces a registrar whose shards cannot be kept running."""
@@ -78,27 +88,42 @@ class Registrar:
     async def _open(self, state: Path, stack: AsyncExitStack) -> None:
         if self._url is None:
             self._shards = await stack.enter_async_context(EmbeddedShards(state / "directory"))
+        if not self._accounts_url:
+            store = await stack.enter_async_context(EmbeddedStore(state / "accounts"))
+            self._accounts_url, operators_url = store.url_of("accounts-router"), store.url_of("accounts-operator")
+        else:
+            operators_url = self._accounts_url
+        await asyncio.to_thread(write_secret, state / ACCOUNTS_FILE, operators_url)
+        async with open_accounts(operators_url, self._accounts) as accounts:
+            if await accounts.revision() == 0:
+                await take_in(accounts, await asyncio.to_thread(_first_tenants, self._tenants))
+
+    async def _replica_url(self, holder: HolderId) -> str:
+        """Embedded shards give each replica a user that may write its own page and nothing else."""
+        if self._shards is None:
+            return self._address()
+        return await self._shards.grant_replica(holder, self._directory.shards)
 
     def _address(self) -> str:
+        """For routers."""
         if self._url is not None:
             return self._url
         assert self._shards is not None, "without a URL the shards are embedded"
-        return self._shards.url
+        return self._shards.router_url
 
 
-def _prepare_state(state: Path, tenants: Path) -> bytes:
+def _prepare_state(state: Path) -> bytes:
     """Make what a first start lacks, and read the master key."""
-    if not tenants.exists():
-        write_example(tenants)
     path = state / MASTER_FILE
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        partial.touch(mode=0o600)
-        partial.write_text(secrets.token_hex(_MASTER_BYTES))
-        partial.rename(path)  # whole or not at all: an empty key would stop every later start
+    if not path.exists():  # whole or not at all: an empty key would stop every later start
+        write_secret(path, secrets.token_hex(_MASTER_BYTES))
     return read_master(state)
+
+
+def _first_tenants(path: Path) -> Sequence[TenantKeys]:
+    if not path.exists():
+        write_example(path)
+    return parse_tenants(path.read_text(), str(path))
 
 
 def _without_password(url: str) -> str:

@@ -32,18 +32,29 @@ def up_until_signal(settings: Settings, port: int, console: Console, verbose: bo
 
 
 def _banner(settings: Settings, serving: Serving) -> str:
-    organisation, key = next(iter(serving.keys.items()))
+    key, whose = _key(settings, serving)
     routing = settings.policy_name
     return f"""
 [bold]{settings.name}[/bold] is served at {serving.url} by {settings.replicas.count} replicas, routing {routing}.
 
   export OPENAI_BASE_URL={serving.url}
-  export OPENAI_API_KEY={key}   # {organisation}; all keys: {settings.tenants_file}
+  export OPENAI_API_KEY={key}   # {whose}
   curl -s $OPENAI_BASE_URL/chat/completions -H "Authorization: Bearer $OPENAI_API_KEY" \\
     -d '{{"model": "{settings.name}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
 
   kvplane decisions --state {settings.state}
   kvplane status --state {settings.state}
+  kvplane tenants list --state {settings.state}
 
 Ctrl-C stops everything.
 """
+
+
+def _key(settings: Settings, serving: Serving) -> tuple[str, str]:
+    """A key to try it with, and whose that is."""
+    if settings.open:
+        return "any", "no key is asked for; everyone is one tenant"
+    if not serving.keys:
+        return "...", "`kvplane tenants key` makes one"
+    organisation, key = next(iter(serving.keys.items()))
+    return key, f"{organisation}, unless it was revoked; the first keys are in {settings.tenants_file}"

@@ -5,6 +5,7 @@ from .closure import Closure
 from .connect import DirectorySettings, open_client, open_pages
 from .digest import DIGEST_BYTES
 from .embedded import EmbeddedShards
+from .embedded_store import EmbeddedStore
 from .errors import BadHolder, BadMessage, BadUrl, DirectoryError, PagesDown, ShardsDown
 from .holdings import NAME_BYTES, Holdings
 from .ids import LEVELS, DomainTag, HolderId, Level, holder_id
@@ -22,8 +23,8 @@ from .wire import Batch, Changes, Checkpoint, Load, Sealed, Served, seal, unseal
 __all__ = [
     "DIGEST_BYTES", "LEVELS", "NAME_BYTES", "NO_OVERLAP", "Account", "Appended", "BadHolder", "BadMessage", "BadUrl",
     "Batch", "Changes", "Checkpoint", "Closure", "DirectoryError", "DirectorySettings", "Domain", "DomainKey",
-    "DomainTag", "EmbeddedShards", "HolderId", "Holdings", "Keyring", "Level", "Load", "MemoryPages", "Mirror",
-    "Overlap", "Overlay", "PageRead", "PageSize", "Pages", "PagesDown", "Place", "Prefix", "Reading", "RedisClient",
-    "Run", "Script", "Sealed", "Seen", "Segment", "Served", "ShardHealth", "ShardsDown", "account_of", "domain_key",
-    "holder_id", "open_client", "open_pages", "reading", "seal", "unseal",
+    "DomainTag", "EmbeddedShards", "EmbeddedStore", "HolderId", "Holdings", "Keyring", "Level", "Load", "MemoryPages",
+    "Mirror", "Overlap", "Overlay", "PageRead", "PageSize", "Pages", "PagesDown", "Place", "Prefix", "Reading",
+    "RedisClient", "Run", "Script", "Sealed", "Seen", "Segment", "Served", "ShardHealth", "ShardsDown", "account_of",
+    "domain_key", "holder_id", "open_client", "open_pages", "reading", "seal", "unseal",
 ]  # fmt: skip

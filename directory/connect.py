@@ -1,7 +1,9 @@
 """Where the pages are: settings, and a URL opened."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ from .redis_pages import RedisPages
 
 _SCHEMES = {"redis": False, "rediss": False, "redis+cluster": True, "rediss+cluster": True}
 _DEFAULT_PORT = 6379
+_ESCAPES = "in a password of a directory URL write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B and ] as %5D"
 _VERBS = 48  # connections to one node besides those that wait for entries, one a shard at most
 
 
@@ -28,7 +31,10 @@ class DirectorySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: SecretStr | None = Field(default=None, description="the Redis to use; none: embedded shards are started")
+    url: SecretStr | None = Field(
+        default=None,
+        description="the Redis to use, or env:NAME or file:/path that say it; none: embedded shards are started",
+    )
     shards: int = Field(default=16, ge=1, le=100, description="logical shards; the same for all who share a directory")
     lease_s: float = Field(default=60.0, gt=0, description="how long the page of a silent holder is kept")
     mirror_bytes: int = Field(
@@ -58,12 +64,38 @@ async def open_client(url: str, settings: DirectorySettings) -> AsyncIterator[Re
         await client.aclose()
 
 
+def resolve_url(url: str) -> str:
+    """A Redis' URL, which may stand in an environment variable (`env:NAME`) or a file (`file:/path`), as passwords do.
+
+    Any other URL is given back as it is. Raises `BadUrl`.
+    """
+    kind, _, where = url.partition(":")
+    if kind == "env":
+        found = os.environ.get(where, "")
+    elif kind == "file":
+        try:
+            found = Path(where).read_text().strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise BadUrl(f"the file that should say a Redis' URL cannot be read: {exc}") from exc
+    else:
+        return url
+    if not found:
+        raise BadUrl(f"a Redis' URL should stand in {url}, which is empty or not set on this machine")
+    return found
+
+
+def check_url(url: str) -> None:
+    """Raises `BadUrl` for what names no Redis."""
+    _servers(url)
+
+
 def _client(url: str, settings: DirectorySettings) -> RedisClient:
-    scheme, hosts = _servers(url)
+    scheme, hosts = _servers(resolve_url(url))
     options: dict[str, Any] = {  # Any: redis-py's own connection options
         **hosts[0],
         "protocol": 2,  # the reply shapes that are parsed here
         "decode_responses": False,
+        "driver_info": None,  # two commands a connection, which users may not run and Redis 7.0 does not know
         "socket_connect_timeout": settings.connect_timeout_s,
         "socket_timeout": None,  # a verb bounds all of its waits at once
         "retry": Retry(NoBackoff(), 0),  # the caller decides what a failure means, and when to try again
@@ -84,10 +116,15 @@ def _client(url: str, settings: DirectorySettings) -> RedisClient:
 
 def _servers(url: str) -> tuple[str, list[dict[str, Any]]]:  # Any: redis-py's own connection options
     """The scheme, and redis-py's options for each host named between `@` and `/`, separated by commas."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise BadUrl(_ESCAPES) from None  # its words may hold the password
     if parts.scheme not in _SCHEMES:
         raise BadUrl(f"a directory URL begins with one of {', '.join(_SCHEMES)}; got {parts.scheme or 'no scheme'!r}")
     plain = parts.scheme.partition("+")[0]
+    if "@" in url.partition("://")[2].removeprefix(parts.netloc):
+        raise BadUrl(_ESCAPES)
     login, at, addresses = parts.netloc.rpartition("@")
     if not all(addresses.split(",")):
         raise BadUrl(f"a directory URL names a host: {plain}://[user:password@]host:port; got {addresses!r}")

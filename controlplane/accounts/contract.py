@@ -1,9 +1,15 @@
 """What the accounts store promises: whatever was acknowledged outlives a crash, and nothing is counted twice."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from .tenant import Book, KeyRecord, Tenant
+
+MAX_DEBT = 10  # bursts by which a bucket may fall below full: a wrong figure bars a tenant for a while, not for ever
+GRAIN_S = 1e-6  # the clock's grain: units that come back within it are there
+
+_LONGEST_S = 1e9  # to fill a bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +19,10 @@ class Rate:
     per_s: float
     burst: float
 
+    def __post_init__(self) -> None:
+        if not (0 < self.per_s < math.inf and 0 < self.burst < math.inf and self.burst / self.per_s <= _LONGEST_S):
+            raise ValueError(f"a bucket fills, and within {_LONGEST_S:.0e} s; got {self}")
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -20,43 +30,58 @@ class Lease:
 
     units: float
     retry_s: float = 0.0  # where there are none: until those needed are there
-    left: float = 0.0  # in the bucket, after this
+    left: float = 0.0  # in the bucket, after this; 0 too where it owes
 
 
 class Registry(Protocol):
-    """Who may ask. Every implementation passes tests/controlplane/accounts/test_contract.py. Raises `AccountsDown`."""
+    """Who may ask. Every implementation passes tests/controlplane/accounts/test_contract.py. Raises `AccountsDown`.
+
+    A change that raises it may have been made; made again, it is the same.
+    """
 
     async def revision(self) -> int:
-        """Rises with every change."""
+        """Rises with every change; a store that was restored from a copy may be at a lower one."""
         ...
 
-    async def read(self) -> Book: ...
+    async def read(self) -> Book:
+        """All there is, as of one moment, without the records that this version cannot read."""
+        ...
 
     async def put(self, tenant: Tenant) -> None:
         """Add a tenant, or change it."""
         ...
 
     async def add_key(self, key: KeyRecord) -> None:
-        """Raises `ConfigError` for a tenant that is not there."""
+        """Add a key, or change it. Raises `ConfigError` for a tenant that is not there, and for another one's key."""
         ...
 
     async def revoke(self, key_id: str) -> bool:
-        """Forget the key whose digest begins so; False if there is none, `ConfigError` if there are several."""
+        """Forget the key whose digest begins so; False if there is none, `ConfigError` if there are several.
+
+        A store that is full does it all the same.
+        """
         ...
 
 
 class Buckets(Protocol):
-    """How much, across all routers. Likewise."""
+    """How much, across all routers. Likewise; but a lease that raises may have been taken, and is lost.
+
+    A bucket is there, and full, without being made. All verbs raise `ValueError` for amounts and names out of bounds.
+    """
 
     async def lease(self, bucket: str, rate: Rate, need: float, want: float) -> Lease:
         """Take `want` units, or what is there if that is `need` or more, or none.
 
         In one step (GCRA), by the store's clock. More than the burst is never there: `retry_s` is then infinite.
+        Terms may change: what a bucket lacked then takes as long to come back as it would have.
         """
         ...
 
     async def give_back(self, bucket: str, rate: Rate, units: float) -> None:
-        """Return units that were not used, or, negative, take what was used beyond a lease. Never above the burst."""
+        """Return units that were not used, or, negative, take what was used beyond a lease.
+
+        Never above the burst, and never more than `MAX_DEBT` bursts below it.
+        """
         ...
 
     async def claim(self, name: str, router: str, wanted: int, limit: int, ttl_s: float) -> int:

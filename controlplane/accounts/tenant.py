@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +12,7 @@ from ...directory import Domain
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 
 OverLimit = Literal["reject", "confine", "bypass"]
+Subdivider = Literal["user", "safety_identifier", "prompt_cache_key"]
 
 
 class Rules(BaseModel):
@@ -31,15 +32,15 @@ class Rules(BaseModel):
     )
     resident_share: float | None = Field(default=None, gt=0, le=1, description="of the fleet's blocks")
     weight: float = Field(default=1.0, gt=0, le=1000, description="of its turns where requests queue")
-    subdivide_by: str | None = Field(
-        default=None, pattern=r"^[a-z_]{1,64}$", description="a field of the body whose values share no cache"
+    subdivide_by: Subdivider | None = Field(
+        default=None, description="a field of the body whose values share no cache with one another"
     )
 
 
 class Tenant(BaseModel):
     """One who pays: an organisation's workspace."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     organisation: str = Field(pattern=_NAME)
     workspace: str = Field(default="default", pattern=_NAME)
@@ -76,6 +77,10 @@ class Caller:
     tenant: Tenant
     domain: Domain
 
+    def within(self, part: str | None) -> "Caller":
+        """The same in a part of its domain of its own."""
+        return replace(self, domain=replace(self.domain, part=part)) if part else self
+
 
 @dataclass(frozen=True, slots=True)
 class Book:
@@ -93,6 +98,11 @@ class Book:
             if (tenant := self.tenants.get(key.tenant)) is not None
         }
         object.__setattr__(self, "_callers", callers)
+
+    @property
+    def domains(self) -> frozenset[Domain]:
+        """Every domain that some key is bound to; what a rule subdivides is not known beforehand."""
+        return frozenset(caller.domain for caller in self._callers.values())
 
     def caller(self, key: str) -> Caller | None:
         """Who an API key speaks for; None for a key that is nobody's."""

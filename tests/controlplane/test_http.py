@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import httpx
 import pytest
 
+from kvplane.controlplane.accounts import Caller, Tenant
 from kvplane.controlplane.answer import Piece
 from kvplane.controlplane.errors import ApiError, BadRequest, Overloaded
 from kvplane.controlplane.http import Inspector, build_http
@@ -13,6 +14,9 @@ from kvplane.controlplane.openai import Chat, Completion, Usage
 from kvplane.directory import Domain
 
 KEY = "sk-acme-0123456789"
+DISABLED = "sk-globex-0123456789"
+ACME = Caller(Tenant(organisation="acme"), Domain("acme", "default"))
+GLOBEX = Caller(Tenant(organisation="globex", disabled=True), Domain("globex", "default"))
 OPERATOR = "0123456789abcdef"
 HEADERS = {"authorization": f"Bearer {KEY}", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -38,22 +42,23 @@ class FakeFront:
 
     model = "m"
     metrics_need_key = False
+    needs_key = True
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Domain, str | None]] = []
+        self.asked: list[tuple[Caller, str | None]] = []
         self.counted: list[tuple[str, int]] = []
         self.closed = 0
         self.refusal: ApiError | None = None
         self.breaks = False
         self.missing: str | None = None
 
-    def domain(self, key: str) -> Domain | None:
-        return Domain("acme", "default") if key == KEY else None
+    def caller(self, key: str) -> Caller | None:
+        return {KEY: ACME, DISABLED: GLOBEX, "": ACME}.get(key)
 
     async def answer(
-        self, domain: Domain, asking: Chat | Completion, traceparent: str | None
+        self, caller: Caller, asking: Chat | Completion, traceparent: str | None
     ) -> tuple[str, AsyncGenerator[Piece, None]]:
-        self.asked.append((domain, traceparent))
+        self.asked.append((caller, traceparent))
         if self.refusal:
             raise self.refusal
         return "d1", self._pieces()
@@ -114,7 +119,7 @@ async def test_a_chat_answer_is_whole_and_its_cached_tokens_are_told(
     assert body["choices"][0]["message"]["content"] == "Paris."
     assert body["choices"][0]["finish_reason"] == "stop"
     assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 4}
-    assert front.asked == [(Domain("acme", "default"), HEADERS["traceparent"])]
+    assert front.asked == [(ACME, HEADERS["traceparent"])]
     assert front.counted == [("chat", 200)]
     assert front.closed == 1
 
@@ -149,6 +154,36 @@ async def test_without_a_known_key_nothing_is_answered(
     assert response.status_code == 401
     assert response.json()["error"]["code"] == code
     assert front.asked == []
+
+
+@pytest.mark.parametrize(
+    "headers, status, code",
+    [
+        ({"x-api-key": KEY}, 200, None),
+        ({"x-api-key": KEY, "authorization": f"Bearer {KEY}"}, 200, None),
+        ({"x-api-key": KEY, "authorization": f"Bearer {DISABLED}"}, 401, "invalid_api_key"),
+        ({"x-api-key": KEY, "authorization": "Basic xyz"}, 200, None),
+        ({"x-api-key": DISABLED}, 403, "tenant_disabled"),
+    ],
+)
+async def test_a_key_may_come_in_either_header_but_only_one(
+    client: httpx.AsyncClient, headers: dict[str, str], status: int, code: str | None
+) -> None:
+    del client.headers["authorization"]
+    response = await client.post("/v1/chat/completions", json=CHAT, headers=headers)
+
+    assert response.status_code == status
+    assert response.json().get("error", {}).get("code") == code
+
+
+async def test_where_no_key_is_needed_none_is_read(client: httpx.AsyncClient, front: FakeFront) -> None:
+    front.needs_key = False
+    del client.headers["authorization"]
+    without = await client.post("/v1/chat/completions", json=CHAT)
+    other = await client.post("/v1/chat/completions", json=CHAT, headers={"authorization": "Bearer other"})
+
+    assert (without.status_code, other.status_code) == (200, 200)
+    assert [caller for caller, _ in front.asked] == [ACME, ACME]
 
 
 @pytest.mark.parametrize("method, verb", [("GET", "stats"), ("POST", "find"), ("POST", "verify")])

@@ -15,13 +15,13 @@ from kvplane.controlplane.errors import BadRequest
 from kvplane.controlplane.inspector import Inspector
 from kvplane.controlplane.roster import Roster
 from kvplane.controlplane.sight import Sight
-from kvplane.controlplane.tenants import parse_tenants
 from kvplane.controlplane.tokens import load_tokens
 from kvplane.directory import (
     Account,
     Batch,
     Changes,
     Checkpoint,
+    Domain,
     HolderId,
     Holdings,
     Keyring,
@@ -42,7 +42,7 @@ from kvplane.workers import Capacity, EmbeddedSettings, prepare_model
 R = holder_id("r-0")
 KEYRING = Keyring(b"m" * 32)
 MAC = KEYRING.mac_key(R, 1)
-TENANTS = parse_tenants("tenants: [{organisation: acme, keys: [0123456789abcdef]}]", "t.yaml")
+DOMAINS = frozenset([Domain("acme", "default")])
 TEXT = "abcdefghijk"  # eleven tokens of the tiny model
 WAIT_S = 15
 
@@ -86,7 +86,7 @@ class OneOfEach:
 
 def names(settings: Settings, words: bytes) -> tuple[Changes, ...]:
     """What a replica says that holds all of a prompt of acme's."""
-    [domain], block_tokens = TENANTS.domains, settings.engine.block_tokens
+    [domain], block_tokens = DOMAINS, settings.engine.block_tokens
     key = domain_key(KEYRING.salt(domain), settings.name, "", block_tokens)
     prefix = Prefix(words, block_tokens, (Segment(key, len(words)),))
     packed = b"".join(prefix.name(depth).to_bytes(8, "little") for depth in range(1, prefix.blocks + 1))
@@ -112,7 +112,9 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OneOf
     async def capacity() -> Capacity:
         return Capacity(blocks=8, block_tokens=4, max_prompt_tokens=31, max_sequences=2)
 
-    fleet.inspector = Inspector("r1", settings, sight, fleet.pages, KEYRING, TENANTS, tokens, capacity, fleet, sleep)
+    fleet.inspector = Inspector(
+        "r1", settings, sight, fleet.pages, KEYRING, lambda: DOMAINS, tokens, capacity, fleet, sleep
+    )
     following = asyncio.create_task(mirror.run(lambda: [R]))
     await until(lambda: mirror.seen(R) is not None)
     yield fleet

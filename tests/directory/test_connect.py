@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import ssl
+import traceback
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from kvplane.directory import BadUrl, DirectorySettings, HolderId, PagesDown, open_pages, seal
+from kvplane.directory import BadUrl, DirectorySettings, HolderId, PagesDown, open_client, open_pages, seal
+from kvplane.directory.connect import resolve_url
 from kvplane.directory.wire import Checkpoint, Load
 from kvplane.tests.forwarder import Forwarder
 
@@ -59,6 +61,51 @@ async def test_a_bad_url_does_not_print_its_password() -> None:
             pass
 
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["hunter2/", "hunter2?", "hunter2#", "hunter2[", "/hunter2", "hunter2\u2100"])
+async def test_a_password_that_breaks_its_url_is_not_printed_either(password: str) -> None:
+    with pytest.raises(BadUrl, match="write / as %2F") as caught:
+        async with open_pages(f"redis://user:{password}@a:1", DirectorySettings()):
+            pass
+
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value, limit=0))
+
+
+async def test_a_url_may_stand_in_a_variable_or_a_file(
+    server: str, holder: HolderId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = seal(Checkpoint(holder, 1, 0, Load()), b"k" * 32)
+    monkeypatch.setenv("KV_URL", server)
+    (tmp_path / "url").write_text(f"{server}\n")
+
+    async with open_pages("env:KV_URL", DirectorySettings()) as by_variable:
+        await by_variable.checkpoint(page)
+    async with open_pages(f"file:{tmp_path / 'url'}", DirectorySettings()) as by_file:
+        found = await anext(by_file.follow(holder))
+
+    assert found == page
+    assert resolve_url(server) == server
+
+
+@pytest.mark.parametrize(
+    "url, match",
+    [
+        ("env:NOT_SET", "should stand in env:NOT_SET, which is empty or not set"),
+        ("env:", "should stand in env:, which"),
+        ("file:/no/such/file", "cannot be read: .*No such file.*/no/such/file"),
+        ("file:/dev/null", "should stand in file:/dev/null, which is empty"),
+        ("env:ELSEWHERE", "begins with one of redis"),
+    ],
+)
+async def test_a_url_that_is_not_where_it_should_stand_is_said(
+    url: str, match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELSEWHERE", "env:ELSEWHERE")
+
+    with pytest.raises(BadUrl, match=match):
+        async with open_client(url, DirectorySettings()):
+            pass
 
 
 async def test_a_database_and_an_option_in_the_url_are_used(server: str, holder: HolderId) -> None:

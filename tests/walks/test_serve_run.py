@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import kvplane
+from kvplane.controlplane.accounts import first_keys
 from kvplane.controlplane.local import free_port
-from kvplane.controlplane.tenants import first_keys
 
 pytestmark = pytest.mark.walk
 
