@@ -28,6 +28,8 @@ class MirroredPage(msgspec.Struct, frozen=True):
     rejected: int
     mismatches: int
     implausible: int
+    hasty: int
+    aside: bool
 
 
 class MirrorReport(msgspec.Struct, frozen=True):
@@ -86,6 +88,8 @@ def _page(holder: HolderId, mirror: Mirror) -> MirroredPage | None:
         rejected=seen.rejected,
         mismatches=seen.mismatches,
         implausible=seen.implausible,
+        hasty=seen.hasty,
+        aside=seen.aside,
     )
 
 

@@ -10,7 +10,7 @@ from .fetch import Report
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _BLOCKS = ("gpu", "cpu", "disk", "blocks")
-_COUNTS = ("behind", "gaps", "reloads", "rejected", "mismatches", "implausible")
+_COUNTS = ("behind", "gaps", "reloads", "rejected", "mismatches", "implausible", "hasty")
 
 
 def show_stats(report: Report, console: Console) -> None:

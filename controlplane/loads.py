@@ -74,6 +74,11 @@ class Loads:
         return fresh
 
     @property
+    def total_blocks(self) -> int:
+        """Of all replicas together."""
+        return int(self._numbers[COLUMNS.index("total_blocks")].sum())
+
+    @property
     def all_known(self) -> bool:
         return 0 not in self._known
 
@@ -90,7 +95,7 @@ class Loads:
     def _begin(self, live: tuple[str, ...]) -> None:
         """Columns of zeros. Each is an array whose cells are set one by one, and seen by numpy as a row."""
         count = len(live)
-        self.replicas = tuple(map(ReplicaId, live))
+        self.replicas, self.holders = tuple(map(ReplicaId, live)), tuple(map(HolderId, live))
         self._places = {HolderId(replica): place for place, replica in enumerate(live)}
         self._cells, self._known = array("q", bytes(8 * len(COLUMNS) * count)), bytearray(count)
         self._heard_at = array("d", bytes(8 * count))

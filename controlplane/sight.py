@@ -1,10 +1,11 @@
 """What a router knows when it decides: the directory, its own tickets on top of it, and who is alive."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..directory import LEVELS, HolderId, Holdings, Mirror, Overlap, Overlay, Prefix
+from ..directory import LEVELS, DomainTag, HolderId, Holdings, Mirror, Overlap, Overlay, Prefix, Trust
 from ..policies import Candidate, ReplicaId
 from ..policies.field import EXPECTED, HELD, Field, Ints
 from .loads import Loads
@@ -19,6 +20,8 @@ class Sight:
         self.mirror = mirror
         self.overlay = overlay
         self.roster = roster
+        self.trust = Trust()
+        self._claims: Ints = np.empty(0, np.int64)  # tokens that pages told of at the last look
         self._loads = Loads(mirror, overlay, roster)
         self._slots: Sequence[HolderId | None] = ()  # of the holdings, as they were when `_cells` was made
         self._slots_of: Sequence[ReplicaId] = ()  # the replicas, likewise
@@ -36,6 +39,9 @@ class Sight:
             return ()
         numbers = loads.numbers(decision)
         self._hold(numbers[HELD], self.holdings.find(prefix), prefix.block_tokens)
+        self._claims = numbers[HELD.stop - 1].copy()
+        if (factors := self.trust.factors(loads.holders)) is not None:
+            numbers[HELD] = numbers[HELD] * factors
         coming = loads.column(self.overlay.extents(prefix))
         if coming is not None:
             _expect(numbers, coming * prefix.block_tokens)
@@ -60,6 +66,15 @@ class Sight:
     def turn(self, router: str, decision: int) -> float:
         """See `RoutedRequest`."""
         return self._loads.peers.turn(router, decision)
+
+    def claimed(self, replica: str) -> int:
+        """The tokens of the last prompt looked up that a replica has by its own account, believed or not."""
+        return int(self._claims[bisect_left(self._loads.replicas, replica)])
+
+    def share(self, tag: DomainTag) -> float:
+        """The part of all replicas' blocks that a domain takes, copies counted; 0 while it is not known."""
+        total = self._loads.total_blocks
+        return self.holdings.resident(tag) / total if total else 0.0
 
     def chose(self, replica: str, decision: int) -> None:
         """Note that a decision was for a replica. Decisions are numbered from 1."""

@@ -18,6 +18,7 @@ from .pages import Appended, MemoryPages, Pages, PageSize
 from .prefix import Prefix, Segment
 from .redis_client import RedisClient, Script
 from .shard_server import ShardHealth
+from .trust import Trust
 from .wire import Batch, Changes, Checkpoint, Load, Sealed, Served, seal, unseal
 
 __all__ = [
@@ -25,6 +26,6 @@ __all__ = [
     "Batch", "Changes", "Checkpoint", "Closure", "DirectoryError", "DirectorySettings", "Domain", "DomainKey",
     "DomainTag", "EmbeddedShards", "EmbeddedStore", "HolderId", "Holdings", "Keyring", "Level", "Load", "MemoryPages",
     "Mirror", "Overlap", "Overlay", "PageRead", "PageSize", "Pages", "PagesDown", "Place", "Prefix", "Reading",
-    "RedisClient", "Run", "Script", "Sealed", "Seen", "Segment", "Served", "ShardHealth", "ShardsDown", "account_of",
-    "domain_key", "holder_id", "open_client", "open_pages", "reading", "seal", "unseal",
+    "RedisClient", "Run", "Script", "Sealed", "Seen", "Segment", "Served", "ShardHealth", "ShardsDown", "Trust",
+    "account_of", "domain_key", "holder_id", "open_client", "open_pages", "reading", "seal", "unseal",
 ]  # fmt: skip

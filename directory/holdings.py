@@ -111,6 +111,10 @@ class Holdings:
         slot = self._slots.get(holder)
         return {level: 0 if slot is None else slot.counts[level] for level in LEVELS}
 
+    def resident(self, tag: DomainTag) -> int:
+        """How many blocks all holders have of a domain, copies counted."""
+        return sum(slot.domains.get(tag, 0) for slot in self._slots.values())
+
     def digest(self, holder: HolderId) -> bytes:
         """What all that was applied for a holder comes to (`digest.py`)."""
         slot = self._slots.get(holder)
@@ -178,7 +182,9 @@ class Holdings:
             before = list(map(table.get, names, repeat(0)))
             rewrite = Rewrite(slot.own, BITS[level] << slot.shift)
             _put(table, names, list(map(rewrite.__getitem__, before)))
+            blocks = slot.blocks
             slot.count(level, names, packed, rewrite, before)
+            slot.domains[tag] = slot.domains.get(tag, 0) + slot.blocks - blocks
             if not table:
                 del self._tables[tag]
             if change.resume is not None or tag in self._lacking:

@@ -12,6 +12,7 @@ from .holdings import Holdings
 from .ids import HolderId
 from .page_reader import UNREAD, PageReader
 from .pages import Pages
+from .plausible import NEW_BLOCKS_PER_S, Plausibility
 from .wire import Batch, Load, Served
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Seen:
     behind: int = 0  # batches that were heard of and are not in the holdings
     mismatches: int = 0  # messages whose digest was not that of the holdings
     implausible: int = 0  # messages after which it had more in gpu than it says that fits
+    hasty: int = 0  # messages after which it had more new blocks than can have been computed
+    aside: bool = False  # what it has counts for nothing, until it adds up again
 
 
 class Mirror:
@@ -50,12 +53,14 @@ class Mirror:
         mac_key: Callable[[HolderId, int], bytes],
         on_served: Callable[[HolderId, Served], None],
         clock: Callable[[], float],
+        new_blocks_per_s: float = NEW_BLOCKS_PER_S,
     ) -> None:
         self._pages = pages
         self._holdings = holdings
         self._mac_key = mac_key
         self._on_served = on_served
         self._clock = clock
+        self._new_blocks_per_s = new_blocks_per_s
         self._readers: dict[HolderId, PageReader] = {}
         self._followers: dict[HolderId, asyncio.Task[None]] = {}
         self._watches: list[set[HolderId]] = []
@@ -111,7 +116,9 @@ class Mirror:
             rejected=reader.rejected,
             behind=reader.ahead[1] - seq if reader.ahead[0] == epoch else reader.ahead[1] + 1,
             mismatches=reader.mismatches,
-            implausible=reader.implausible,
+            implausible=reader.plausibility.crowded,
+            hasty=reader.plausibility.hasty,
+            aside=reader.plausibility.aside,
         )
 
     def reload(self, holder: HolderId) -> None:
@@ -124,7 +131,7 @@ class Mirror:
         """Have a follower for a holder; one whose page is silent for long is replaced."""
         reader = self._readers.get(holder)
         if reader is None:
-            reader = self._readers[holder] = PageReader(holder, self._holdings, self._mac_key, self._clock)
+            reader = self._readers[holder] = self._reader(holder)
         elif reader.silent_s <= SILENCE_S:
             return
         else:
@@ -132,6 +139,10 @@ class Mirror:
             reader.asked_at = self._clock()
             reader.reloads += 1
         self._followers[holder] = tasks.create_task(self._follow(holder, reader))
+
+    def _reader(self, holder: HolderId) -> PageReader:
+        plausibility = Plausibility(self._new_blocks_per_s, self._clock)
+        return PageReader(holder, self._holdings, self._mac_key, self._clock, plausibility)
 
     def _leave(self, holder: HolderId) -> None:
         self._followers.pop(holder).cancel()

@@ -1,4 +1,4 @@
-"""One page as a router reads it: each message verified, taken in order, and doubted when it does not add up."""
+"""One page as a router reads it: each message verified, taken in order, and set aside when it cannot be true."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from .errors import BadMessage
 from .holdings import Draft, Holdings
 from .ids import HolderId, Level
+from .plausible import Plausibility, new_blocks
 from .wire import Changes, Checkpoint, Load, Message, Sealed, unseal
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,11 @@ _THREAD_BYTES = 256 << 10  # a body that takes milliseconds to verify
 
 
 class PageReader:
-    """Feeds one holder's page into holdings. What the holder has counts as it was while its page is read anew."""
+    """Feeds one holder's page into holdings. What the holder has counts as it was while its page is read anew.
+
+    A page that is set aside counts for nothing. It is read on, into a draft, so that removals are in it when it is
+    taken up again.
+    """
 
     def __init__(
         self,
@@ -28,6 +33,7 @@ class PageReader:
         holdings: Holdings,
         mac_key: Callable[[HolderId, int], bytes],
         clock: Callable[[], float],
+        plausibility: Plausibility,
     ) -> None:
         self._holder = holder
         self._holdings = holdings
@@ -35,9 +41,10 @@ class PageReader:
         self._clock = clock
         self._signed: tuple[int, bytes] = (-1, b"")  # an epoch and its key: deriving one costs more than verifying
         self._read = UNREAD  # the last message taken in; before `known` only while the page is read anew
-        self._draft: Draft | None = None  # all up to `_read`, until that is as far as `known`
+        self._draft: Draft | None = None  # all up to `_read`, until that is as far as `known` and is plausible
         self._doubted_at = float("-inf")
         self._rejecting = False  # the last message was rejected, and that was logged
+        self.plausibility = plausibility
         self.known = UNREAD  # the last message that the holdings account for
         self.ahead = UNREAD  # the furthest that was signed by the holder
         self.load = Load()
@@ -47,7 +54,6 @@ class PageReader:
         self.reloads = 0
         self.rejected = 0
         self.mismatches = 0
-        self.implausible = 0
 
     @property
     def silent_s(self) -> float:
@@ -76,6 +82,7 @@ class PageReader:
         self.ahead = max(self.ahead, place)
         if place <= self._read:
             return True
+        before = self._blocks
         if isinstance(message, Checkpoint):
             self._begin(await self._drafted(message.changes))
         elif self._read[1] < 0 or place != (self._read[0], self._read[1] + 1):
@@ -88,13 +95,11 @@ class PageReader:
         self._read = place
         if place < self.known:  # read anew, and not yet up to what is known
             return True
-        if self._draft is not None:
-            self._holdings.install(self._holder, self._draft)
-            self._draft = None
+        told = isinstance(message, Checkpoint) or place == self.known  # of what was computed before
+        new = 0 if told else new_blocks(message.changes, before, self._blocks)
         if place > self.known:
             self.known, self.load, self.heard_at, self._rejecting = place, message.load, self._clock(), False
-        self._weigh(message.load)
-        return self._adds_up(message.digest)
+        return self._settle(message, new) and self._adds_up(message.digest)
 
     def reject(self, error: BadMessage) -> None:
         """Count what cannot be trusted; of several behind one another the first is logged."""
@@ -130,17 +135,33 @@ class PageReader:
             raise
         return draft
 
-    def _weigh(self, load: Load) -> None:
-        """A holder cannot have more than fits. It is counted, no more: what it removes must still be taken in."""
-        gpu = self._holdings.counts(self._holder)[Level.GPU]
-        if 0 < load.total_blocks < gpu:
-            if not self.implausible:
-                log.warning("%s says it has %d blocks in gpu, of %d", self._holder, gpu, load.total_blocks)
-            self.implausible += 1
+    @property
+    def _blocks(self) -> int:
+        return self._holdings.blocks(self._holder) if self._draft is None else self._draft.slot.blocks
+
+    def _settle(self, message: Message, new: int) -> bool:
+        """Let a page count that can be true, and no other; False if it must be read anew to go on aside."""
+        draft, was_aside = self._draft, self.plausibility.aside
+        counts = self._holdings.counts(self._holder) if draft is None else draft.slot.counts
+        if self.plausibility.weigh(message, new, counts[Level.GPU], self._blocks):
+            if draft is not None:
+                self._holdings.install(self._holder, draft)
+                self._draft = None
+            return True
+        if not was_aside:
+            log.warning(
+                "%s is set aside: it says it has %d blocks in gpu, of %d, and %d in all, %d of them just come",
+                *(self._holder, counts[Level.GPU], message.load.total_blocks, self._blocks, new),
+            )
+            self._holdings.forget(self._holder)
+        if draft is None:
+            self.restart()
+        return draft is not None
 
     def _adds_up(self, digest: bytes) -> bool:
         """Compare with what the holder says that it has; False if that calls for reading the page anew."""
-        if not digest or digest == self._holdings.digest(self._holder):
+        held = self._holdings.digest(self._holder) if self._draft is None else bytes(self._draft.slot.digest)
+        if not digest or digest == held:
             return True
         self.mismatches += 1
         now = self._clock()

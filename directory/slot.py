@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from .digest import Digest
-from .ids import LEVELS, Level
+from .ids import LEVELS, DomainTag, Level
 from .masks import ALL, LEVEL_OF, WIDTH
 
 
@@ -17,6 +17,7 @@ class Slot:
     number: int
     counts: list[int] = field(default_factory=lambda: [0] * (len(LEVELS) + 1))
     digest: Digest = field(default_factory=Digest)
+    domains: dict[DomainTag, int] = field(default_factory=dict)  # names of each, in any tier
 
     @property
     def shift(self) -> int:

@@ -26,7 +26,7 @@ STATS: Report = {
         | {"pages": [{"replica": "a", "epoch": 9, "seq": 4, "blocks": 1203, "age_ms": 51.2, "behind": 0, "gaps": 1}]}
     ],
 }
-STATS["routers"][0]["pages"][0] |= {"reloads": 2, "rejected": 0, "mismatches": 0, "implausible": 0}
+STATS["routers"][0]["pages"][0] |= {"reloads": 2, "rejected": 0, "mismatches": 0, "implausible": 0, "hasty": 0}
 FOUND: Report = {"prompt_tokens": 11, "prompt_blocks": 2, "block_tokens": 4, "tenants": ["acme/default"], "holders": []}
 HOLDER = {"replica": "a", "tenant": "acme/default", "live": True, "gpu_blocks": 1, "cpu_blocks": 1, "disk_blocks": 2}
 HOLDER |= {"gpu_tokens": 4, "cpu_tokens": 4, "disk_tokens": 8}

@@ -261,6 +261,7 @@ def test_it_answers_what_a_naive_oracle_answers(key: DomainKey, seed: int) -> No
         assert {held: table.digest(held) for held in oracle} == {held: table.recount(held) for held in oracle}
         assert {holder: table.blocks(holder) for holder in oracle} == {held: len(oracle[held]) for held in oracle}
         assert {held for held, _, _ in table.tally()} == {held for held in oracle if oracle[held]}
+        assert table.resident(key.tag) == sum(map(len, oracle.values()))
 
 
 def _closed_levels(chance: random.Random, prefix: Prefix) -> dict[int, Level]:

@@ -29,6 +29,7 @@ from kvplane.directory import (
     seal,
 )
 from kvplane.directory.digest import Digest
+from kvplane.directory.plausible import ASIDE_S, NEW_BLOCKS_PER_S
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 ONE, TWO = holder_id("one"), holder_id("two")
@@ -93,6 +94,12 @@ def depths(key: DomainKey, *blocks: int, level: Level = Level.GPU) -> tuple[Chan
     return (Changes(key.tag, level, array("Q", [prompt(key).name(depth) for depth in blocks]).tobytes()),)
 
 
+def digest_of(key: DomainKey, *blocks: int) -> bytes:
+    digest = Digest()
+    digest.add(Level.GPU, depths(key, *blocks)[0].names)
+    return bytes(digest)
+
+
 def batch(holder: HolderId, seq: int, changes: tuple[Changes, ...] = (), epoch: int = 1, **more: object) -> Sealed:
     message = msgspec.structs.replace(Batch(holder, epoch, seq, Load(), changes), **more)
     return seal(message, mac_key(holder, epoch))
@@ -105,12 +112,12 @@ def whole(holder: HolderId, seq: int, changes: tuple[Changes, ...] = (), epoch: 
 class Watch:
     """A mirror at work, with a clock that a test sets."""
 
-    def __init__(self, pages: MemoryPages, holdings: Holdings | None = None) -> None:
+    def __init__(self, pages: MemoryPages, holdings: Holdings | None, new_blocks_per_s: float) -> None:
         self.holdings = holdings or Holdings()
         self.now = 0.0
         self.live: Collection[HolderId] = [ONE, TWO]
         self.outcomes: list[tuple[HolderId, Served]] = []
-        self.mirror = Mirror(pages, self.holdings, mac_key, self._served, lambda: self.now)
+        self.mirror = Mirror(pages, self.holdings, mac_key, self._served, lambda: self.now, new_blocks_per_s)
 
     def _served(self, holder: HolderId, served: Served) -> None:
         self.outcomes.append((holder, served))
@@ -126,8 +133,10 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(pages: MemoryPages, holdings: Holdings | None = None) -> AsyncIterator[Watch]:
-    watch = Watch(pages, holdings)
+async def watching(
+    pages: MemoryPages, holdings: Holdings | None = None, new_blocks_per_s: float = NEW_BLOCKS_PER_S
+) -> AsyncIterator[Watch]:
+    watch = Watch(pages, holdings, new_blocks_per_s)
     running = asyncio.create_task(watch.mirror.run(lambda: watch.live))
     try:
         yield watch
@@ -187,51 +196,6 @@ async def test_a_gap_changes_nothing_until_the_page_is_read_anew(key: DomainKey,
         assert watch.gpu(ONE, key) == 1
 
 
-def altered(sealed: Sealed) -> Sealed:
-    body = bytearray(sealed.body)
-    body[-1] ^= 1
-    return msgspec.structs.replace(sealed, body=bytes(body))
-
-
-def bad_batches(key: DomainKey) -> dict[str, Sealed]:
-    """Each of them would follow on seq 1 of epoch 2, and claims a block."""
-    claim = depths(key, 2)
-    honest = batch(ONE, 2, claim, epoch=2)
-    return {
-        "forged": seal(Batch(ONE, 2, 2, Load(), claim), b"x" * 32),
-        "altered": altered(honest),
-        "of another holder": batch(TWO, 2, claim, epoch=2),
-        "of another holder, relabelled": msgspec.structs.replace(batch(TWO, 2, claim, epoch=2), holder=ONE),
-        "renumbered": msgspec.structs.replace(batch(ONE, 1, claim, epoch=2), seq=2),
-        "of an epoch that is over": batch(ONE, 2, claim, epoch=1),
-        "of a later epoch, signed for this one": msgspec.structs.replace(honest, epoch=3),
-        "of an unknown version": batch(ONE, 2, claim, epoch=2, version=9),
-        "empty": Sealed(ONE, 2, 2, b""),
-    }
-
-
-@pytest.mark.parametrize("kind", bad_batches(DomainKey(bytes(32), 0, "0" * 16)))  # type: ignore[arg-type]
-async def test_what_cannot_be_trusted_changes_nothing_and_is_counted(key: DomainKey, until: Until, kind: str) -> None:
-    bad = bad_batches(key)[kind]
-    page = [whole(ONE, 0, depths(key, 1), epoch=2), batch(ONE, 1, epoch=2), bad, batch(ONE, 2, depths(key, 3), epoch=2)]
-    async with watching(ScriptedPages({ONE: [page], TWO: [[]]})) as watch:
-        await until(lambda: watch.seq(ONE) == 2)
-        seen = watch.mirror.seen(ONE)
-
-    assert seen is not None
-    assert (seen.epoch, seen.rejected, seen.gaps, seen.blocks) == (2, 1, 0, 2)
-    assert watch.gpu(ONE, key) == 1
-
-
-async def test_what_is_replayed_changes_nothing(key: DomainKey, until: Until) -> None:
-    old, evicted = whole(ONE, 0, depths(key, 1, 2)), batch(ONE, 1, depths(key, 2, level=Level.NONE))
-    page = [old, evicted, old, batch(ONE, 1, depths(key, 2, level=Level.NONE)), batch(ONE, 2)]
-    async with watching(ScriptedPages({ONE: [page], TWO: [[]]})) as watch:
-        await until(lambda: watch.seq(ONE) == 2)
-
-        assert watch.gpu(ONE, key) == 1
-
-
 async def test_a_new_epoch_replaces_all_of_the_old(key: DomainKey, until: Until) -> None:
     first = [whole(ONE, 7, depths(key, 1, 2)), batch(ONE, 1, epoch=2)]
     second = [whole(ONE, 0, depths(key, 1), epoch=2), batch(ONE, 1, epoch=2)]
@@ -258,11 +222,10 @@ async def test_a_page_that_is_silent_is_read_anew_and_keeps_what_it_said(key: Do
 async def test_a_digest_that_is_not_met_heals_with_the_page_and_tells_no_outcome_twice(
     key: DomainKey, until: Until
 ) -> None:
-    digest = Digest()
-    digest.add(Level.GPU, depths(key, 1, 2, 3)[0].names)
+    digest = digest_of(key, 1, 2, 3)
     told, grown = batch(ONE, 1, served=(SERVED,)), depths(key, 2, 3)
-    first = [whole(ONE, 0, depths(key, 1)), told, batch(ONE, 2, digest=bytes(digest))]
-    second = [whole(ONE, 0, depths(key, 1)), told, batch(ONE, 2, grown, digest=bytes(digest)), batch(ONE, 3)]
+    first = [whole(ONE, 0, depths(key, 1)), told, batch(ONE, 2, digest=digest)]
+    second = [whole(ONE, 0, depths(key, 1)), told, batch(ONE, 2, grown, digest=digest), batch(ONE, 3)]
     pages = ScriptedPages({ONE: [first, second], TWO: [[]]})
     async with watching(pages) as watch:
         await until(lambda: watch.seq(ONE) == 3)
@@ -272,6 +235,50 @@ async def test_a_digest_that_is_not_met_heals_with_the_page_and_tells_no_outcome
     assert (seen.mismatches, seen.reloads, seen.gaps, seen.behind) == (1, 1, 0, 0)
     assert watch.gpu(ONE, key) == 3
     assert watch.outcomes == [(ONE, SERVED)]
+
+
+async def test_a_page_that_cannot_be_true_counts_for_nothing_until_it_can_and_costs_no_other(
+    key: DomainKey, until: Until
+) -> None:
+    pages, fits = MemoryPages(), Load(total_blocks=2)
+    for holder in (ONE, TWO):
+        await pages.checkpoint(whole(holder, 0, depths(key, 1, 2)))
+    async with watching(pages) as watch:
+        await until(lambda: watch.seq(ONE) == watch.seq(TWO) == 0)
+        await pages.append(batch(ONE, 1, depths(key, 3), load=fits, digest=digest_of(key, 1, 2, 3)))
+        await until(lambda: watch.seq(ONE) == 1)
+        await pages.append(batch(ONE, 2, depths(key, 3, level=Level.NONE), load=fits, digest=digest_of(key, 1, 2)))
+        await pages.append(batch(TWO, 1))
+        await until(lambda: watch.seq(ONE) == 2 and watch.seq(TWO) == 1)
+        aside = watch.mirror.seen(ONE), watch.gpu(ONE, key), watch.gpu(TWO, key)
+        watch.now = ASIDE_S
+        await pages.append(batch(ONE, 3, load=fits, digest=digest_of(key, 1, 2)))
+        await until(lambda: watch.seq(ONE) == 3)
+        again = watch.mirror.seen(ONE), watch.gpu(ONE, key)
+
+    assert aside[0] is not None
+    assert again[0] is not None
+    assert (aside[0].aside, aside[0].implausible, aside[0].hasty, aside[0].reloads) == (True, 2, 0, 1)
+    assert aside[1:] == (0, 2)
+    assert (again[0].aside, again[0].mismatches, again[1]) == (False, 0, 2)
+
+
+@pytest.mark.parametrize("new_blocks_per_s, hasty", [(0.0, 1), (2.0, 0)])
+async def test_new_blocks_may_come_as_fast_as_a_mirror_is_told(
+    key: DomainKey, until: Until, new_blocks_per_s: float, hasty: int
+) -> None:
+    pages, fits = MemoryPages(), Load(total_blocks=2)
+    await pages.checkpoint(whole(ONE, 0))
+    async with watching(pages, new_blocks_per_s=new_blocks_per_s) as watch:
+        await pages.append(batch(ONE, 1, depths(key, 1, 2, level=Level.CPU), load=fits))
+        await until(lambda: watch.seq(ONE) == 1)
+        watch.now = 1.0
+        await pages.append(batch(ONE, 2, depths(key, 3, 4, level=Level.CPU), load=fits))
+        await until(lambda: watch.seq(ONE) == 2)
+        seen = watch.mirror.seen(ONE)
+
+    assert seen is not None
+    assert (seen.hasty, seen.aside, seen.implausible) == (hasty, bool(hasty), 0)
 
 
 async def test_what_the_departed_and_the_replaced_leave_is_swept(key: DomainKey, until: Until) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from kvplane.directory import (
+    DIGEST_BYTES,
     Batch,
     Changes,
     Checkpoint,
@@ -23,9 +24,12 @@ from kvplane.directory import (
 )
 from kvplane.directory.digest import Digest
 from kvplane.directory.page_reader import DOUBT_S, SLICE_NAMES, PageReader
+from kvplane.directory.plausible import ASIDE_S, Plausibility
 from kvplane.directory.wire import Message
 
 ONE = holder_id("one")
+TWO = Load(total_blocks=2)
+ANY = bytes(DIGEST_BYTES)  # of a whole batch, where whether it is met does not matter
 FILL = tuple(range(1, SLICE_NAMES))  # names that no prompt has
 
 
@@ -37,7 +41,8 @@ class Reading:
         self.now = 0.0
         self.derived = 0
         self.table = Holdings()
-        self.reader = PageReader(ONE, self.table, self._mac_key, lambda: self.now)
+        plausibility = Plausibility(10.0, lambda: self.now)
+        self.reader = PageReader(ONE, self.table, self._mac_key, lambda: self.now, plausibility)
         self._prompt = Prefix(struct.pack("<41I", *range(41)), 4, [Segment(key, 1 << 30)])
 
     @property
@@ -152,19 +157,78 @@ async def test_a_gap_says_how_far_behind_the_holdings_are(reading: Reading) -> N
     assert (reading.reader.known, reading.reader.ahead, reading.reader.gaps) == ((1, 2), (1, 5), 1)
 
 
-async def test_a_holder_that_has_more_than_fits_is_counted_and_still_believed_in_what_it_removes(
+async def crowd(reading: Reading) -> list[bool]:
+    """Let two fit, and have three told; then the page is read anew, with seq 1 as the checkpoint behind it."""
+    told = await take(reading, whole(0, reading.depths(1)), batch(1, reading.depths(2, 3), load=TWO, digest=ANY))
+    return told + await take(reading, msgspec.structs.replace(whole(1, reading.depths(1, 2, 3)), load=TWO))
+
+
+async def test_a_holder_that_has_more_than_fits_counts_for_nothing_and_is_read_on(
     reading: Reading, caplog: pytest.LogCaptureFixture
 ) -> None:
-    two = Load(total_blocks=2)
-    await take(reading, whole(0, reading.depths(9, 10, level=Level.CPU)))
-    await take(reading, batch(1, reading.depths(1, 2), load=two))
-    fits = reading.reader.implausible
-    await take(reading, batch(2, reading.depths(3), load=two), batch(3, load=two))
-    await take(reading, batch(4, reading.depths(2, 3, level=Level.NONE), load=two))
+    goes_on = await crowd(reading)
+    goes_on += await take(reading, batch(2, load=TWO, digest=reading.digest(1, 2, 3)))
 
-    assert (fits, reading.reader.implausible) == (0, 2)
-    assert reading.gpu == 1
+    assert goes_on == [True, False, True, True]
+    assert (reading.gpu, reading.table.blocks(ONE)) == (0, 0)
+    assert (reading.reader.known, reading.reader.load) == ((1, 2), TWO)
+    assert (reading.reader.plausibility.crowded, reading.reader.mismatches) == (3, 0)
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
+async def test_what_is_removed_while_a_page_is_aside_is_gone_when_it_is_taken_up_again(reading: Reading) -> None:
+    await crowd(reading)
+    await take(reading, batch(2, reading.depths(2, 3, level=Level.NONE), load=TWO, digest=reading.digest(1)))
+    at_once = reading.gpu
+    reading.now = ASIDE_S
+    await take(reading, batch(3, load=TWO, digest=reading.digest(1)))
+    taken_up = reading.gpu
+    await take(reading, batch(4, reading.depths(2), load=TWO, digest=reading.digest(1, 2)))
+
+    assert (at_once, taken_up, reading.gpu) == (0, 1, 2)
+
+
+async def test_a_page_that_never_added_up_leaves_nothing_behind(reading: Reading) -> None:
+    await take(reading, msgspec.structs.replace(whole(0, reading.depths(1, 2, 3)), load=TWO))
+    seen = reading.gpu
+    reading.reader.close()
+    while reading.table.sweep(1000):
+        pass
+
+    assert (seen, reading.table.bytes) == (0, 0)
+
+
+async def test_blocks_that_come_faster_than_they_are_computed_set_a_page_aside(reading: Reading) -> None:
+    news, seen = [(1, 2, 3), (4, 5), (6, 7)], []  # two fit, two were there before, and time pays for one
+    await take(reading, whole(0, reading.depths(9, 10)))
+    for seq, names in enumerate(news, 1):
+        await take(reading, batch(seq, reading.depths(level=Level.CPU, fill=names), load=TWO))
+        seen.append(reading.reader.plausibility.aside)
+        reading.now = 0.1
+
+    assert seen == [False, False, True]
+    assert reading.reader.plausibility.hasty == 1
+
+
+async def test_what_comes_while_a_page_is_aside_is_new_as_well(reading: Reading) -> None:
+    await crowd(reading)
+    seen = []
+    for seq, names in ((2, FILL[:1]), (3, FILL[1:2])):  # two fit, one was paid for, and two are owed already
+        await take(reading, batch(seq, reading.depths(fill=names, level=Level.CPU), load=TWO))
+        seen.append(reading.reader.plausibility.hasty)
+
+    assert seen == [0, 1]
+
+
+async def test_what_is_told_again_is_not_new(reading: Reading) -> None:
+    new = reading.depths(fill=FILL[:3], level=Level.CPU)
+    page: list[Message] = [whole(0, reading.depths(1)), batch(1, new, load=TWO)]
+    await take(reading, *page)
+    for _ in range(4):
+        reading.reader.restart()
+        await take(reading, *page)
+
+    assert not reading.reader.plausibility.aside
 
 
 async def test_a_signing_key_is_derived_once_an_epoch(reading: Reading) -> None:
