@@ -1,7 +1,8 @@
 """Deltas to text: detokenises, stops at stop strings, counts usage."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from ..workers import Delta
 from .openai import Usage
@@ -16,6 +17,42 @@ class Piece:
     text: str
     finish: str | None
     usage: Usage  # so far
+
+
+class Answer:
+    """An answer that is read piece by piece. However it ends, and if it is never begun, `aclose` ends it, once.
+
+    `closing` is told the last piece that was read; None: there was none.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        text: AsyncGenerator[Piece, None],
+        closing: Callable[[Piece | None], Awaitable[None]],
+        headers: Mapping[str, str],
+    ) -> None:
+        self.id = id  # of its decision
+        self.headers = headers
+        self._text = text
+        self._closing: Callable[[Piece | None], Awaitable[None]] | None = closing
+        self._last: Piece | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        self._last = await anext(self._text)
+        return self._last
+
+    async def aclose(self) -> None:
+        closing, self._closing = self._closing, None
+        if closing is None:
+            return
+        try:
+            await self._text.aclose()
+        finally:
+            await closing(self._last)
 
 
 async def pieces(

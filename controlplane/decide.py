@@ -15,9 +15,11 @@ from ..directory import Domain, HolderId, Keyring, Prefix, Segment, domain_key
 from ..directory.wire import Served
 from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked
 from ..workers import Ticket
+from .confinement import allowed
 from .decision import Decision
 from .sight import Sight
 from .tenants import label
+from .write_limit import WITHIN, Budget, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ _REPEAT_S = 30.0
 _ALL_BLOCKS = 1 << 40  # of any prompt
 _RANKS = 16  # a thousand would be most of what a request carries; the seam shuffles all others behind these
 _AWAITED = 10_000  # decisions kept until their outcome comes
+_DOMAINS = 10_000  # whose keys are kept: a tenant's own rule may divide it by what clients send
+_SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Asked:
     traceparent: str | None
     deadline_s: float  # Unix time
     affinity: int = 0  # see `RoutedRequest`
+    budget: Budget | None = None  # of its tenant's write limit; None: there is none
 
 
 class Decider:
@@ -64,13 +69,16 @@ class Decider:
         self._policy = policy
         self._policy_name = policy_name
         self._clock_ns = clock_ns
-        self._secrets: dict[Domain, tuple[str, tuple[Segment]]] = {}
+        self._secrets: OrderedDict[Domain, tuple[str, tuple[Segment]]] = OrderedDict()
         self._decisions = 0
-        self._awaited: OrderedDict[str, tuple[Ticket, Choice | None]] = OrderedDict()
+        self._awaited: OrderedDict[str, tuple[Ticket, Choice | None, int]] = OrderedDict()
         self.failures: Counter[str] = Counter()  # what raised and was survived
 
     def decide(self, asked: Asked) -> Decision:
-        """Choose once. For want of knowledge it never raises: with no replica known there is no choice."""
+        """Choose once. For want of knowledge it never raises: with no replica known there is no choice.
+
+        Raises `ApiError` for a request that its tenant's write limit refuses.
+        """
         at_ns, started = self._clock_ns(), time.perf_counter_ns()
         self._decisions += 1
         candidates, blind = self._candidates(self._prefix(asked))
@@ -82,8 +90,10 @@ class Decider:
             at_s=at_ns / 1e9,
             turn=self._sight.turn(self._router, self._decisions),
         )
+        candidates, verdict = self._allowed(asked, candidates)
         choice, reason = self._choose(request, candidates)
-        return Decision(
+        reason = "; ".join(part for part in (blind, _said(verdict), reason) if part)
+        decision = Decision(
             id=secrets.token_hex(8),
             at_ns=at_ns,
             took_us=(time.perf_counter_ns() - started) / 1e3,
@@ -94,19 +104,31 @@ class Decider:
             request=request,
             candidates=candidates,
             choice=choice,
-            reason=f"{blind}; {reason}" if blind else reason,
+            reason=reason,
             directory_age_ms=self._sight.age_ms(choice.replica) if choice and not blind else 0.0,
             traceparent=asked.traceparent,
+            over_limit=None if verdict.answer == "within" else verdict.answer,
+            claimed_tokens=self._sight.claimed(choice.replica) if choice and not blind else 0,
         )
+        if asked.budget is not None and decision.over_limit is None:
+            asked.budget.charge(decision.id, decision.predicted_cached_tokens)
+        return decision
+
+    def held_tokens(self, asked: Asked) -> int:
+        """The most tokens of a prompt that any replica is believed to hold."""
+        candidates, _ = self._candidates(self._prefix(asked))
+        return max((each.cached_tokens for each in candidates if each.known), default=0)
 
     def issue(self, decision: Decision, asked: Asked, traceparent: str) -> Ticket:
         """The ticket that carries a decision out; without a choice its ranks are empty. It is load until it ends."""
-        choice, salt = decision.choice, self._secret(asked.domain)[0]
+        choice, bypass = decision.choice, decision.over_limit == "bypass"
+        salt, segments = self._derived(secrets.token_hex(_SALT_BYTES)) if bypass else self._secret(asked.domain)
         prompt_blocks = -(-decision.request.prompt_tokens // self._block_tokens)
         number = 0
         if choice is not None:
             uncached = decision.request.prompt_tokens - decision.predicted_cached_tokens
-            number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks, self._prefix(asked))
+            prefix = Prefix(asked.words, self._block_tokens, segments)
+            number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks, prefix)
         ticket = Ticket(
             id=decision.id,
             router=self._router,
@@ -116,8 +138,11 @@ class Decider:
             traceparent=traceparent,
             deadline_s=asked.deadline_s,
             prompt_blocks=prompt_blocks,
+            tenant=decision.tenant,
+            issued_s=decision.at_ns / 1e9,
+            published=not bypass,
         ).signed(self._ticket_key)
-        self._await(ticket, choice)
+        self._await(ticket, decision)
         return ticket
 
     def repeat(self, ticket: Ticket, without: str) -> Ticket:
@@ -140,9 +165,11 @@ class Decider:
 
     def learn(self, replica: HolderId, served: Served) -> bool:
         """Take in how a ticket went, those of other routers as well. True for an own one, the first time it is told."""
-        ticket, choice = self._awaited.pop(served.decision, (None, None))
+        ticket, choice, claimed = self._awaited.pop(served.decision, (None, None, 0))
         if ticket is not None:
             self.ended(ticket)  # a client may have left where no one could tell
+            if served.finish != "failed" and served.output_tokens and replica in ticket.ranks[:1]:
+                self._sight.trust.observe(replica, claimed, served.cached_tokens)
             if served.finish == "failed" or not served.output_tokens or replica not in ticket.ranks[:1]:
                 self._sight.overlay.withdraw(ticket.number)  # its prompt was not computed there to the end
         elif served.router == self._router:
@@ -155,13 +182,16 @@ class Decider:
         return ticket is not None
 
     def _secret(self, domain: Domain) -> tuple[str, tuple[Segment]]:
-        """A domain's salt, and the segment that a prompt of it is; derived once, bounded by the number of tenants."""
+        """A domain's salt, and the segment that a prompt of it is; derived once, and again where there are many."""
         secret = self._secrets.get(domain)
         if secret is None:
-            salt = self._keyring.salt(domain)
-            segment = Segment(domain_key(salt, self._model, "", self._block_tokens), _ALL_BLOCKS)
-            secret = self._secrets[domain] = (salt, (segment,))
+            secret = self._secrets[domain] = self._derived(self._keyring.salt(domain))
+            if len(self._secrets) > _DOMAINS:
+                self._secrets.popitem(last=False)
         return secret
+
+    def _derived(self, salt: str) -> tuple[str, tuple[Segment]]:
+        return salt, (Segment(domain_key(salt, self._model, "", self._block_tokens), _ALL_BLOCKS),)
 
     def _prefix(self, asked: Asked) -> Prefix:
         return Prefix(asked.words, self._block_tokens, self._secret(asked.domain)[1])
@@ -186,16 +216,27 @@ class Decider:
         self._sight.chose(choice.replica, self._decisions)
         return choice, choice.reason
 
-    def _await(self, ticket: Ticket, choice: Choice | None) -> None:
-        self._awaited[ticket.id] = (ticket, choice)
+    def _allowed(self, asked: Asked, candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], Verdict]:
+        if asked.budget is None or not candidates:
+            return candidates, WITHIN
+        share, tag = asked.budget.rules.resident_share, self._secret(asked.domain)[1][0].key.tag
+        crowding = share is not None and self._sight.share(tag) > share
+        return allowed(asked.budget, label(asked.domain), candidates, crowding)
+
+    def _await(self, ticket: Ticket, decision: Decision) -> None:
+        self._awaited[ticket.id] = (ticket, decision.choice, decision.claimed_tokens)
         if len(self._awaited) > _AWAITED:
-            lost, _ = self._awaited.popitem(last=False)[1]
+            lost, *_ = self._awaited.popitem(last=False)[1]
             self.ended(lost)
 
     def _survived(self, what: str) -> None:
         self.failures[what] += 1
         if self.failures[what] & (self.failures[what] - 1) == 0:  # the 1st, 2nd, 4th, ...: a storm must not fill a disk
             log.exception("%s raised while deciding (%d times so far)", what, self.failures[what])
+
+
+def _said(verdict: Verdict) -> str:
+    return "" if verdict.answer == "within" else f"{verdict.answer}: {verdict.reason}"
 
 
 def _outcome(replica: HolderId, served: Served) -> Outcome:

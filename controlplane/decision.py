@@ -6,6 +6,7 @@ import msgspec
 
 from ..policies import Candidate, Choice, RoutedRequest
 from ..policies.field import Field
+from .accounts import OverLimit
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -24,6 +25,8 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str
     directory_age_ms: float
     traceparent: str | None  # the client's, W3C Trace Context
+    over_limit: OverLimit | None = None  # what was done, its tenant's write limit being reached
+    claimed_tokens: int = 0  # those of the prompt that the chosen replica's page told of
 
     @property
     def chosen(self) -> Candidate | None:

@@ -12,6 +12,8 @@ ApiError                 status, type, code, param: OpenAI's error shape
 └── TimedOut             504
 """
 
+from collections.abc import Mapping
+
 
 class ConfigError(Exception):
     """What was wanted, what came, where."""
@@ -30,6 +32,7 @@ class ApiError(Exception):
 
     def __init__(self, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message, code, param)
+        self.headers: Mapping[str, str] = {}
         self.message = message
         self.code = code
         self.param = param

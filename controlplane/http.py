@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Protocol
 
 import msgspec
@@ -11,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from .accounts import Caller
-from .answer import Piece
+from .answer import Answer
 from .errors import ApiError, BadRequest, Forbidden, NotFound, Unauthenticated
 from .metrics import CONTENT_TYPE
 from .openai import Asking, Chat, Completion, Shape, error_shape, parse_chat, parse_completion
@@ -49,10 +51,8 @@ class Front(Protocol):
         """Raises `ApiError` while it is not known who may ask."""
         ...
 
-    async def answer(
-        self, caller: Caller, asking: Chat | Completion, traceparent: str | None
-    ) -> tuple[str, AsyncGenerator[Piece, None]]:
-        """The decision's id and the answer, its first piece ready to be read. Raises `ApiError`."""
+    async def answer(self, caller: Caller, asking: Chat | Completion, traceparent: str | None) -> Answer:
+        """The answer, its first piece ready to be read; to be closed. Raises `ApiError`."""
         ...
 
     def ready(self) -> str | None:
@@ -177,22 +177,35 @@ class _Surface:
     async def _answer(self, request: Request, caller: Caller, asking: Chat | Completion, chat: bool) -> Response:
         if asking.model != self._front.model:
             raise NotFound(f"model {asking.model!r} is not served; {self._front.model!r} is", code="model_not_found")
-        id, pieces = await self._front.answer(caller, asking, request.headers.get("traceparent"))
-        shape = Shape(id, asking.model, chat)
+        answer = await self._front.answer(caller, asking, request.headers.get("traceparent"))
+        shape = Shape(answer.id, asking.model, chat)
         if asking.stream:
-            return StreamingResponse(_stream(shape, asking, pieces), media_type="text/event-stream")
+            return _Streamed(answer, _stream(shape, asking, answer))
         text, last = [], None
-        async for piece in pieces:
-            text.append(piece.text)
-            last = piece
+        async with aclosing(answer):
+            async for piece in answer:
+                text.append(piece.text)
+                last = piece
         assert last is not None, "an answer has at least its last piece"
-        return _json(shape.whole("".join(text), last.finish or "stop", last.usage))
+        return _json(shape.whole("".join(text), last.finish or "stop", last.usage), headers=answer.headers)
 
 
-async def _stream(shape: Shape, asking: Asking, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[bytes, None]:
+class _Streamed(StreamingResponse):
+    """Closes its answer even if the client left before the first byte."""
+
+    def __init__(self, answer: Answer, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(events, headers=answer.headers, media_type="text/event-stream")
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._answer):
+            await super().__call__(scope, receive, send)
+
+
+async def _stream(shape: Shape, asking: Asking, answer: Answer) -> AsyncGenerator[bytes, None]:
     first, last = True, None
     try:
-        async for piece in pieces:
+        async for piece in answer:
             if piece.text or piece.finish or first:
                 yield _event(shape.chunk(piece.text, piece.finish, first))
             first, last = False, piece
@@ -203,7 +216,7 @@ async def _stream(shape: Shape, asking: Asking, pieces: AsyncGenerator[Piece, No
         yield _event(error_shape(ApiError(f"the answer broke off: {type(exc).__name__}; send the request again")))
         raise
     finally:
-        await pieces.aclose()
+        await answer.aclose()
 
 
 def _key(request: Request) -> str:
@@ -231,12 +244,12 @@ def _event(value: object) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
 
 
 def _error(error: ApiError) -> Response:
-    response = _json(error_shape(error), error.status)
+    response = _json(error_shape(error), error.status, error.headers)
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(error.retry_after_s)
     return response

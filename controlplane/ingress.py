@@ -6,41 +6,42 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 from ray import serve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from ..directory import Domain, HolderId, Holdings, Keyring, Mirror, Overlay, open_pages
 from ..directory.wire import Served
 from ..policies import PolicySettings, build_policy
-from ..workers import Capacity, Lifetime, Sampling, prepare_model
+from ..workers import Lifetime, Sampling, prepare_model
 from .accounts import BookReader, Caller, Tenant
 from .accounts.settings import open_accounts
-from .answer import Piece, pieces
+from .answer import Answer, Piece, pieces
 from .config import Settings
 from .decide import Asked, Decider
 from .decision import Decision
 from .directory_report import MirrorReport
 from .directory_verify import Mirrored
-from .errors import Overloaded
+from .errors import LimitReached
 from .fleet import ServeFleet, told
+from .gate import Gate, leave
 from .handle_wire import HandleWire
 from .http import build_http
 from .inspector import Inspector
+from .limits import Admission
 from .loopback import check_loopback
+from .meeting import Meeting
 from .metrics import Metrics, RouterState
-from .misfit import misfit
 from .openai import Chat, Completion, sampling
 from .operator import operator_key
 from .prompt import room, words_of
 from .registrar import RouterGrant
 from .roster import roster_of
-from .router_half import RouterHalf
+from .router_half import Answering, RouterHalf
 from .router_status import RouterStatus, page_status
 from .scope import affinity_of, part_of
 from .sight import Sight
@@ -51,7 +52,6 @@ log = logging.getLogger(__name__)
 
 _ANYONE = Caller(Tenant(organisation="local"), Domain("local", "default"))  # where no key is needed
 _HEAR_OUT_S = 2.0
-_MEET_S = 10.0
 _READ_S = 10.0
 
 
@@ -85,31 +85,37 @@ class Ingress:
     def caller(self, key: str) -> Caller | None:
         return self._book.caller(key) if self.needs_key else _ANYONE
 
-    async def answer(
-        self, caller: Caller, asking: Chat | Completion, traceparent: str | None
-    ) -> tuple[str, AsyncGenerator[Piece, None]]:
-        """Tokenise, decide, bring to the first token. Raises `ApiError`."""
+    async def answer(self, caller: Caller, asking: Chat | Completion, traceparent: str | None) -> Answer:
+        """Tokenise, let in, decide, bring to the first token. Raises `ApiError`."""
         arrived = time.perf_counter()
-        capacity = await self._capacity_known()
+        capacity = await self._meeting.known()
         words = await words_of(asking, self._tokens, capacity)
         limits = self._settings.router
         default = Sampling(limits.default_max_tokens, limits.default_temperature, limits.default_top_p)
         draw = sampling(asking, self._tokens.stop_token_ids, room(words, capacity), default)
-        deadline_s = time.time() + limits.request_timeout_s
-        domain = caller.within(part_of(caller, asking)).domain
-        affinity = affinity_of(domain, asking.prompt_cache_key)
-        asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s, affinity)
-        answering = await self._half.answer(asked, draw)
+        try:
+            admission = await self._gate.admit(caller, len(words) // 4 + draw.max_tokens)
+            try:
+                answering = await self._answering(caller, asking, words, draw, traceparent)
+            except BaseException:
+                await admission.close()
+                raise
+        except LimitReached as exc:
+            exc.headers = self._gate.headers(caller)
+            raise
         self._metrics.ttft.observe(time.perf_counter() - arrived)
         text = pieces(answering, len(words) // 4, self._tokens.detokenizer(), asking.stops)
-        return answering.decision.id, self._counted(text)
+        closing = partial(self._ended, answering, admission)
+        return Answer(answering.decision.id, text, closing, self._gate.headers(caller))
 
     def ready(self) -> str | None:
-        if self._capacity is None:
+        if self._meeting.capacity is None:
             return "the first replica"
         if self.needs_key and not self._book.is_read:
             return "the accounts store"
-        reading = time.monotonic() < self._met_at + _READ_S  # a directory that is down must not hold requests up
+        reading = (
+            time.monotonic() < self._meeting.met_at + _READ_S
+        )  # a directory that is down must not hold requests up
         unread = [replica for replica in self._roster.live if self._mirror.seen(HolderId(replica)) is None]
         return f"the page of {unread[0]}" if unread and reading else None
 
@@ -150,7 +156,7 @@ class Ingress:
             repeats=self._half.repeats,
             failures=dict(self._decider.failures),
             mirror_errors=self._mirror.errors,
-            misfit=None if self._capacity is None else misfit(self._settings, self._capacity.blocks),
+            misfit=self._meeting.misfit,
         )
 
     async def mirror_report(self) -> MirrorReport:
@@ -181,13 +187,13 @@ class Ingress:
         if settings.open:
             check_loopback()
         self._tracer = stack.enter_context(open_tracing(settings.tracing, settings.decisions_file, self._router))
-        self._capacity: Capacity | None = None
-        self._met = asyncio.Event()
-        self._met_at = 0.0
+        self._meeting = Meeting(settings, self._replicas)
         pages = await stack.enter_async_context(open_pages(grant.directory_url, settings.directory))
         accounts = await stack.enter_async_context(open_accounts(grant.accounts_url, settings.accounts))
         self._book = BookReader(accounts)
         await self._book.look()
+        routers, block_tokens = settings.router.count, settings.engine.block_tokens
+        self._gate = Gate(accounts, self._router, lambda: routers, block_tokens)
         keyring = Keyring(grant.master, settings.isolation)
         self._operator_key = operator_key(grant.master)
         self._holdings = Holdings()
@@ -195,9 +201,7 @@ class Ingress:
         sight = Sight(self._holdings, self._mirror, Overlay(self._router, time.monotonic), self._roster)
         routing = settings.routing
         policy = build_policy(routing, random.Random()) if isinstance(routing, PolicySettings) else None
-        self._decider = Decider(
-            self._router, settings.name, settings.engine.block_tokens, keyring, sight, policy, settings.policy_name
-        )
+        self._decider = Decider(self._router, settings.name, block_tokens, keyring, sight, policy, settings.policy_name)
         self._half = RouterHalf(self._decider, HandleWire(self._replicas), self._roster, self._record)
         self._metrics = Metrics(self._state)
         fleet = ServeFleet(self._replicas, _routers())
@@ -209,12 +213,13 @@ class Ingress:
             keyring,
             lambda: self._book.book.domains,
             self._tokens,
-            self._capacity_known,
+            self._meeting.known,
             fleet,
         )
         tasks.create_task(self._mirror.run(lambda: [HolderId(replica) for replica in self._roster.live]))
         tasks.create_task(self._book.run())
-        tasks.create_task(self._meet_replicas())
+        tasks.create_task(self._gate.run())
+        tasks.create_task(self._meeting.run())
 
     async def _hear_out(self) -> None:
         """Outcomes ride in the replicas' next batches; wait a moment for those of the last requests."""
@@ -222,46 +227,34 @@ class Ingress:
         while self._decider.awaiting and time.monotonic() < patience:
             await asyncio.sleep(0.05)
 
-    async def _meet_replicas(self) -> None:
-        """Ask any replica for its capacity; the first call also makes Ray tell the seam who is alive."""
-        while self._capacity is None:
-            try:
-                self._capacity = await self._replicas.capacity.remote()
-            except (RayError, RayServeException) as exc:
-                log.warning("no replica has answered yet: %s", exc)
-                await asyncio.sleep(1)
-        if (why := misfit(self._settings, self._capacity.blocks)) is not None:
-            log.error("%s", why)
-        self._met_at = time.monotonic()
-        self._met.set()
+    async def _answering(
+        self, caller: Caller, asking: Chat | Completion, words: bytes, draw: Sampling, traceparent: str | None
+    ) -> Answering:
+        domain = caller.within(part_of(caller, asking)).domain
+        affinity = affinity_of(domain, asking.prompt_cache_key)
+        budget = await self._gate.budget(caller, len(words) // 4, draw.max_tokens)
+        deadline_s = time.time() + self._settings.router.request_timeout_s
+        asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s, affinity, budget)
+        if budget is not None:
+            await budget.appeal(self._decider.held_tokens(asked))
+        return await self._half.answer(asked, draw)
 
-    async def _capacity_known(self) -> Capacity:
+    async def _ended(self, answering: Answering, admission: Admission, last: Piece | None) -> None:
         try:
-            async with asyncio.timeout(_MEET_S):
-                await self._met.wait()
-        except TimeoutError as exc:
-            raise Overloaded("no replica is ready yet; try again later") from exc
-        assert self._capacity is not None, "the replicas have been met"
-        return self._capacity
-
-    async def _counted(self, text: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-        last = None
-        try:
-            async for piece in text:
-                last = piece
-                yield piece
+            await answering.close()
         finally:
-            await text.aclose()
-            if last is not None:
-                self._metrics.prompt_tokens.inc(last.usage.prompt)
-                self._metrics.cached_tokens.inc(last.usage.cached)
-                self._metrics.output_tokens.inc(last.usage.completion)
+            await leave(admission, last)
+        if last is not None:
+            self._metrics.prompt_tokens.inc(last.usage.prompt)
+            self._metrics.cached_tokens.inc(last.usage.cached)
+            self._metrics.output_tokens.inc(last.usage.completion)
 
     def _record(self, decision: Decision) -> str:
         self._metrics.decision.observe(decision.took_us / 1e6)
         return self._tracer.route(decision)
 
     def _learn(self, holder: HolderId, served: Served) -> None:
+        self._gate.settle(served)
         if self._decider.learn(holder, served):
             self._tracer.outcome(holder, served)
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _OUTCOMES = 1000
 _ROUTERS = 256
+_HIDDEN = 10_000  # salts, the latest; their blocks are stored while their requests run
 _LEAVE_S = 1.0
 _HEARD_S = 0.3  # a reader of many pages comes back within this
 
@@ -64,6 +65,7 @@ class Publisher:
         self._news = asyncio.Event()
         self._outcomes: deque[Served] = deque(maxlen=_OUTCOMES)
         self._counted: dict[str, int] = {}
+        self._hidden: dict[str, None] = {}
         self._seq = -1
         self._log = PageLog(0.0, 0)
         self._wrote_at: float | None = None
@@ -99,6 +101,12 @@ class Publisher:
         if len(self._counted) > _ROUTERS:
             del self._counted[next(iter(self._counted))]
 
+    def hide(self, salt: str) -> None:
+        """Say nothing of what will be stored under a salt: it is of one request, and nobody else can find it."""
+        self._hidden[salt] = None
+        if len(self._hidden) > _HIDDEN:
+            del self._hidden[next(iter(self._hidden))]
+
     async def account(self) -> Account:
         """What is held as of the batch that is appended next, which is soon."""
         asked: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
@@ -132,6 +140,8 @@ class Publisher:
     def _take(self, events: Sequence[EngineEvent]) -> None:
         for event in events:
             match event:
+                case Stored() if event.salt in self._hidden:
+                    pass
                 case Stored():
                     self._closure.store(event.hashes, event.parent, event.words, event.tier, event.salt)
                 case Removed():

@@ -93,6 +93,8 @@ class Replica:
         verify(ticket, self._ticket_key, time.time())
         arrived = time.perf_counter()
         self._publisher.counted(ticket.router, ticket.number)
+        if not ticket.published:
+            self._publisher.hide(ticket.salt)
         request = EngineRequest(ticket.id, words, ticket.salt, sampling)
         ending: Finish = "cancelled"
         last, produced = None, 0

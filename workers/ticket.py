@@ -27,6 +27,10 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     traceparent: str  # of the span that says why, for the replica's own spans to be under
     deadline_s: float  # Unix time
     prompt_blocks: int  # what the ticket may store
+    tenant: str = ""  # organisation/workspace; empty: nobody is charged
+    issued_s: float = 0.0  # Unix time
+    attempt: int = 0  # one more each time it is repeated elsewhere
+    published: bool = True  # whether others are to know what it stores
     mac: bytes = b""
 
     def __repr__(self) -> str:
@@ -39,7 +43,8 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     def without(self, replica: str, deadline_s: float, key: bytes) -> Self:
         """The same ticket for anywhere but one replica: what a failed attempt is repeated with."""
         ranks = tuple(rank for rank in self.ranks if rank != replica)
-        return msgspec.structs.replace(self, ranks=ranks, deadline_s=deadline_s).signed(key)
+        again = msgspec.structs.replace(self, ranks=ranks, deadline_s=deadline_s, attempt=self.attempt + 1)
+        return again.signed(key)
 
 
 def verify(ticket: Ticket, key: bytes, now_s: float) -> None:

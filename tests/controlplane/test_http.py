@@ -5,10 +5,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect
 
 from kvplane.controlplane.accounts import Caller, Tenant
-from kvplane.controlplane.answer import Piece
-from kvplane.controlplane.errors import ApiError, BadRequest, Overloaded
+from kvplane.controlplane.answer import Answer, Piece
+from kvplane.controlplane.errors import ApiError, BadRequest, LimitReached, Overloaded
 from kvplane.controlplane.http import Inspector, build_http
 from kvplane.controlplane.openai import Chat, Completion, Usage
 from kvplane.directory import Domain
@@ -47,7 +48,7 @@ class FakeFront:
     def __init__(self) -> None:
         self.asked: list[tuple[Caller, str | None]] = []
         self.counted: list[tuple[str, int]] = []
-        self.closed = 0
+        self.closed = self.ended = 0
         self.refusal: ApiError | None = None
         self.breaks = False
         self.missing: str | None = None
@@ -55,13 +56,14 @@ class FakeFront:
     def caller(self, key: str) -> Caller | None:
         return {KEY: ACME, DISABLED: GLOBEX, "": ACME}.get(key)
 
-    async def answer(
-        self, caller: Caller, asking: Chat | Completion, traceparent: str | None
-    ) -> tuple[str, AsyncGenerator[Piece, None]]:
+    async def answer(self, caller: Caller, asking: Chat | Completion, traceparent: str | None) -> Answer:
         self.asked.append((caller, traceparent))
         if self.refusal:
             raise self.refusal
-        return "d1", self._pieces()
+        return Answer("d1", self._pieces(), self._closed, {"x-ratelimit-limit-requests": "60"})
+
+    async def _closed(self, last: Piece | None) -> None:
+        self.closed += 1
 
     async def _pieces(self) -> AsyncGenerator[Piece, None]:
         try:
@@ -70,7 +72,7 @@ class FakeFront:
                 raise RuntimeError("replica killed")
             yield Piece("is.", "stop", Usage(9, 2, 4))
         finally:
-            self.closed += 1
+            self.ended += 1
 
     def ready(self) -> str | None:
         return self.missing
@@ -298,3 +300,35 @@ async def test_wrong_paths_and_methods_are_errors_in_the_same_shape(
 
     assert response.status_code == status
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_what_is_left_of_a_limit_is_told_with_answers_and_refusals(
+    client: httpx.AsyncClient, front: FakeFront
+) -> None:
+    whole = await client.post("/v1/chat/completions", json=CHAT)
+    stream = await client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    front.refusal = LimitReached("60 requests per minute", "rate_limit_exceeded", 7)
+    front.refusal.headers = {"x-ratelimit-remaining-requests": "0"}
+    refused = await client.post("/v1/chat/completions", json=CHAT)
+
+    assert whole.headers["x-ratelimit-limit-requests"] == stream.headers["x-ratelimit-limit-requests"] == "60"
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+
+
+async def test_a_client_that_left_before_the_first_byte_leaves_nothing_open(front: FakeFront) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
+    body = json.dumps({**CHAT, "stream": True}).encode()
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(_: object) -> None:
+        raise OSError("the client has left")
+
+    with pytest.raises((ClientDisconnect, OSError)):
+        await build_http(front)({**scope, "asgi": {"spec_version": "2.4"}}, receive, send)
+
+    assert (front.closed, front.ended) == (1, 0)

@@ -398,5 +398,17 @@ async def test_a_page_that_is_distrusted_is_written_anew_under_a_new_number() ->
         assert pages.standing.keys() == names(1, 2)
 
 
+async def test_of_a_hidden_salt_nothing_is_said_nor_of_what_follows_on_its_blocks() -> None:
+    async with publishing() as (publisher, engine, pages):
+        publisher.hide("once")
+        engine.say(Stored((7,), None, words(7), salt="once"), Stored((8,), 7, words(8)), stored(1, 2))
+        await until(lambda: bool(pages.standing))
+        engine.say(Removed((7, 8)), Removed((2,)))
+        await until(lambda: pages.standing.keys() == names(1))
+
+    told = {name for message in pages.written for change in message.changes for name in names_of(change)}
+    assert told == names(1, 2)
+
+
 def test_an_identity_does_not_print_its_key() -> None:
     assert "kkkk" not in repr(IDENTITY)
