@@ -31,6 +31,10 @@ class RouterSettings(BaseModel):
         default=0.2, ge=0, le=2, description="where a client sets none; at OpenAI's own 1 a small model rambles"
     )
     default_top_p: float = Field(default=0.9, gt=0, le=1, description="where a client sets none")
+    fair_queue: bool = Field(
+        default=False,
+        description="where replicas are saturated, queue in the router, tenants taking turns by weight and by tokens",
+    )
     metrics_need_key: bool = Field(default=False, description="/metrics only with the operator's key; see docs")
     default_max_tokens: int = Field(default=512, ge=1, description="output tokens where a client sets no limit")
 

@@ -33,6 +33,9 @@ _DOMAINS = 10_000  # whose keys are kept: a tenant's own rule may divide it by w
 _SALT_BYTES = 32
 
 
+Narrow = Callable[[Sequence[Candidate]], Sequence[Candidate]]  # those that may be chosen, for other reasons than cost
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request that has been let in: whose it is and what it wants continued."""
@@ -59,6 +62,7 @@ class Decider:
         policy: Policy | None,
         policy_name: str,
         clock_ns: Callable[[], int] = time.time_ns,
+        narrow: Narrow | None = None,
     ) -> None:
         self._router = router
         self._model = model
@@ -69,6 +73,7 @@ class Decider:
         self._policy = policy
         self._policy_name = policy_name
         self._clock_ns = clock_ns
+        self._narrow = narrow
         self._secrets: OrderedDict[Domain, tuple[str, tuple[Segment]]] = OrderedDict()
         self._decisions = 0
         self._awaited: OrderedDict[str, tuple[Ticket, Choice | None, int]] = OrderedDict()
@@ -198,7 +203,8 @@ class Decider:
 
     def _candidates(self, prefix: Prefix) -> tuple[Sequence[Candidate], str]:
         try:
-            return self._sight.look(prefix, self._decisions), ""
+            candidates = self._sight.look(prefix, self._decisions)
+            return candidates if self._narrow is None else self._narrow(candidates), ""
         except Exception:
             self._survived("directory")
             return self._sight.blind(self._decisions), "directory failed"

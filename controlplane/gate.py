@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from ..directory.wire import Served
 from .accounts import Buckets, Caller
-from .answer import Piece
 from .breaker import Breaker
 from .limits import Admission, RequestLimits
 from .write_limit import Budget, WriteLimit
@@ -46,10 +45,3 @@ class Gate:
             await asyncio.sleep(_TIDY_S)
             await self._requests.tidy()
             await self._writes.tidy()
-
-
-async def leave(admission: Admission, last: Piece | None) -> None:
-    """A request has ended; what it might have generated and did not is given back."""
-    if last is not None:
-        admission.settle(last.usage.prompt + last.usage.completion)
-    await admission.close()

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -27,8 +27,9 @@ from .decision import Decision
 from .directory_report import MirrorReport
 from .directory_verify import Mirrored
 from .errors import LimitReached
+from .fair_queue import FairQueue
 from .fleet import ServeFleet, told
-from .gate import Gate, leave
+from .gate import Gate
 from .handle_wire import HandleWire
 from .http import build_http
 from .inspector import Inspector
@@ -38,10 +39,12 @@ from .meeting import Meeting
 from .metrics import Metrics, RouterState
 from .openai import Chat, Completion, sampling
 from .operator import operator_key
-from .prompt import room, words_of
+from .prompt import room as room_for
+from .prompt import words_of
 from .registrar import RouterGrant
+from .room import SPARE, Room
 from .roster import roster_of
-from .router_half import Answering, RouterHalf
+from .router_half import RouterHalf
 from .router_status import RouterStatus, page_status
 from .scope import affinity_of, part_of
 from .sight import Sight
@@ -92,20 +95,20 @@ class Ingress:
         words = await words_of(asking, self._tokens, capacity)
         limits = self._settings.router
         default = Sampling(limits.default_max_tokens, limits.default_temperature, limits.default_top_p)
-        draw = sampling(asking, self._tokens.stop_token_ids, room(words, capacity), default)
+        draw = sampling(asking, self._tokens.stop_token_ids, room_for(words, capacity), default)
         try:
-            admission = await self._gate.admit(caller, len(words) // 4 + draw.max_tokens)
-            try:
-                answering = await self._answering(caller, asking, words, draw, traceparent)
-            except BaseException:
-                await admission.close()
-                raise
+            async with AsyncExitStack() as stack:
+                admission = await self._gate.admit(caller, len(words) // 4 + draw.max_tokens)
+                stack.push_async_callback(admission.close)
+                asked = await self._asked(caller, asking, words, draw, traceparent)
+                answering = await self._half.answer(asked, draw, await self._turn(stack, caller, asked))
+                stack.push_async_callback(answering.close)
+                closing = partial(self._ended, admission, stack.pop_all())
         except LimitReached as exc:
             exc.headers = self._gate.headers(caller)
             raise
         self._metrics.ttft.observe(time.perf_counter() - arrived)
         text = pieces(answering, len(words) // 4, self._tokens.detokenizer(), asking.stops)
-        closing = partial(self._ended, answering, admission)
         return Answer(answering.decision.id, text, closing, self._gate.headers(caller))
 
     def ready(self) -> str | None:
@@ -113,9 +116,8 @@ class Ingress:
             return "the first replica"
         if self.needs_key and not self._book.is_read:
             return "the accounts store"
-        reading = (
-            time.monotonic() < self._meeting.met_at + _READ_S
-        )  # a directory that is down must not hold requests up
+        # A directory that is down must not hold requests up.
+        reading = time.monotonic() < self._meeting.met_at + _READ_S
         unread = [replica for replica in self._roster.live if self._mirror.seen(HolderId(replica)) is None]
         return f"the page of {unread[0]}" if unread and reading else None
 
@@ -198,7 +200,11 @@ class Ingress:
         self._operator_key = operator_key(grant.master)
         self._holdings = Holdings()
         self._mirror = Mirror(pages, self._holdings, keyring.mac_key, self._learn, time.monotonic)
-        sight = Sight(self._holdings, self._mirror, Overlay(self._router, time.monotonic), self._roster)
+        overlay = Overlay(self._router, time.monotonic)
+        sight = Sight(self._holdings, self._mirror, overlay, self._roster)
+        room = Room(self._router, settings.router.count, self._mirror, overlay, self._roster, self._slots)
+        queues = settings.router.fair_queue
+        self._queue = FairQueue(room, max_waiting=settings.router.max_queued_requests) if queues else None
         routing = settings.routing
         policy = build_policy(routing, random.Random()) if isinstance(routing, PolicySettings) else None
         self._decider = Decider(self._router, settings.name, block_tokens, keyring, sight, policy, settings.policy_name)
@@ -227,9 +233,9 @@ class Ingress:
         while self._decider.awaiting and time.monotonic() < patience:
             await asyncio.sleep(0.05)
 
-    async def _answering(
+    async def _asked(
         self, caller: Caller, asking: Chat | Completion, words: bytes, draw: Sampling, traceparent: str | None
-    ) -> Answering:
+    ) -> Asked:
         domain = caller.within(part_of(caller, asking)).domain
         affinity = affinity_of(domain, asking.prompt_cache_key)
         budget = await self._gate.budget(caller, len(words) // 4, draw.max_tokens)
@@ -237,17 +243,29 @@ class Ingress:
         asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s, affinity, budget)
         if budget is not None:
             await budget.appeal(self._decider.held_tokens(asked))
-        return await self._half.answer(asked, draw)
+        return asked
 
-    async def _ended(self, answering: Answering, admission: Admission, last: Piece | None) -> None:
-        try:
-            await answering.close()
-        finally:
-            await leave(admission, last)
+    async def _turn(self, stack: AsyncExitStack, caller: Caller, asked: Asked) -> Callable[[Decision], None]:
+        """Wait for room where requests queue here; gives what hears of the decision."""
+        if self._queue is None:
+            return lambda decision: None
+        tenant = caller.tenant
+        turn = await stack.enter_async_context(self._queue.turn(tenant.name, tenant.rules.weight, asked.deadline_s))
+        return lambda decision: turn.charge(decision.request.prompt_tokens - decision.predicted_cached_tokens)
+
+    async def _ended(self, admission: Admission, stack: AsyncExitStack, last: Piece | None) -> None:
+        if last is not None:  # what it might have generated and did not is given back
+            admission.settle(last.usage.prompt + last.usage.completion)
+        await stack.aclose()
         if last is not None:
             self._metrics.prompt_tokens.inc(last.usage.prompt)
             self._metrics.cached_tokens.inc(last.usage.cached)
             self._metrics.output_tokens.inc(last.usage.completion)
+
+    def _slots(self) -> int:
+        """Requests that one replica takes: its batch, and those that start while others' ends are not heard of yet."""
+        capacity, most = self._meeting.capacity, self._settings.replicas.max_ongoing_requests
+        return 0 if capacity is None else min(capacity.max_sequences + SPARE, most)
 
     def _record(self, decision: Decision) -> str:
         self._metrics.decision.observe(decision.took_us / 1e6)

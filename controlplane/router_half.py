@@ -67,10 +67,16 @@ class RouterHalf:
         self._attempts = attempts
         self.repeats = 0
 
-    async def answer(self, asked: Asked, sampling: Sampling) -> Answering:
-        """Bring a request to its first token. Raises `TimedOut` at its deadline, `Overloaded` when attempts run out."""
+    async def answer(
+        self, asked: Asked, sampling: Sampling, placed: Callable[[Decision], None] = lambda decision: None
+    ) -> Answering:
+        """Bring a request to its first token; `placed` hears of its decision at once, in the same step as the call.
+
+        Raises `TimedOut` at its deadline, `Overloaded` when attempts run out.
+        """
         decision = self._decider.decide(asked)
         ticket = self._decider.issue(decision, asked, self._record(decision))
+        placed(decision)
         deltas = self._deltas(ticket, asked.words, sampling)
         close = partial(self._close, ticket, deltas)
         try:
