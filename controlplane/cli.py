@@ -1,7 +1,6 @@
 """The command line: what an operator does, each command a few lines over the file that does it."""
 
 import json
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from ..directory import BadUrl
-from ..workers import BadModel
+from ..workers import BadModel, LedgerDown
 from .accounts.commands import tenants
 from .audit import AuditFailed, audit_command
 from .config import RAY, Settings
@@ -23,9 +22,11 @@ from .explain import explain
 from .fetch import NotRunning, Refused
 from .options import STATE, ConfigFile, Json, State, Url
 from .replay.commands import ERRORS, replay_command, tune_command
+from .since import epoch
 from .status import fetch_status, show_status
 from .table import show_decisions
 from .up import up_until_signal
+from .usage import usage_command
 
 COMMANDS = "kvplane.commands"  # entry points of other packages: a name, and a typer application
 
@@ -38,10 +39,22 @@ app = typer.Typer(
 app.add_typer(directory)
 app.add_typer(tenants)
 app.command("audit")(audit_command)
+app.command("usage")(usage_command)
 app.command("replay")(replay_command)
 app.command("tune")(tune_command)
 console = Console()
-_TOLD = (AccountsDown, AuditFailed, BadModel, BadUrl, ConfigError, DemoError, NoDecisions, NotRunning, Refused)
+_TOLD = (
+    AccountsDown,
+    AuditFailed,
+    BadModel,
+    BadUrl,
+    ConfigError,
+    DemoError,
+    LedgerDown,
+    NoDecisions,
+    NotRunning,
+    Refused,
+)
 
 
 @app.command()
@@ -102,7 +115,13 @@ def decisions(
     """Ask where requests went, and why."""
     store = Decisions(state / "decisions.sqlite")
     rows = store.find(
-        last=last, tenant=tenant, replica=replica, reason=reason, min_error=min_error, since=_epoch(since), id=id
+        last=last,
+        tenant=tenant,
+        replica=replica,
+        reason=reason,
+        min_error=min_error,
+        since=epoch(since) if since else None,
+        id=id,
     )
     if as_json:
         typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
@@ -169,16 +188,3 @@ def _settings(
 
 def _engine(model: str | None) -> dict[str, str | None] | str:
     return "simulated" if model == "simulated" else {"model": model}
-
-
-def _epoch(since: str | None) -> float | None:
-    """A moment as Unix time: an ISO time, or a span back from this moment."""
-    if since is None:
-        return None
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    try:
-        if since[-1:] in units:
-            return (datetime.now(UTC) - timedelta(**{units[since[-1]]: float(since[:-1])})).timestamp()
-        return datetime.fromisoformat(since).timestamp()
-    except ValueError as exc:
-        raise typer.BadParameter(f"--since takes 30s, 10m, 2h, 1d or an ISO time; got {since!r}") from exc

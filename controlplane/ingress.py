@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from ..directory import Domain, HolderId, Holdings, Keyring, Mirror, Overlay, open_pages
 from ..directory.wire import Served
 from ..policies import PolicySettings, build_policy
-from ..workers import Lifetime, Sampling, prepare_model
+from ..workers import Lifetime, Sampling, open_usage, prepare_model
 from .accounts import BookReader, Caller, Tenant
 from .accounts.settings import open_accounts
 from .answer import Answer, Piece, pieces
@@ -44,7 +44,7 @@ from .prompt import words_of
 from .registrar import RouterGrant
 from .room import SPARE, Room
 from .roster import roster_of
-from .router_half import RouterHalf
+from .router_half import Interrupted, RouterHalf
 from .router_status import RouterStatus, page_status
 from .scope import affinity_of, part_of
 from .sight import Sight
@@ -208,7 +208,11 @@ class Ingress:
         routing = settings.routing
         policy = build_policy(routing, random.Random()) if isinstance(routing, PolicySettings) else None
         self._decider = Decider(self._router, settings.name, block_tokens, keyring, sight, policy, settings.policy_name)
-        self._half = RouterHalf(self._decider, HandleWire(self._replicas), self._roster, self._record)
+        self._usage = await stack.enter_async_context(
+            open_usage(grant.usage_url, settings.engine.cache, keyring.ticket_key(), self._router)
+        )
+        wire = HandleWire(self._replicas)
+        self._half = RouterHalf(self._decider, wire, self._roster, self._record, self._interrupted)
         self._metrics = Metrics(self._state)
         fleet = ServeFleet(self._replicas, _routers())
         self._inspector = Inspector(
@@ -225,6 +229,7 @@ class Ingress:
         tasks.create_task(self._mirror.run(lambda: [HolderId(replica) for replica in self._roster.live]))
         tasks.create_task(self._book.run())
         tasks.create_task(self._gate.run())
+        tasks.create_task(self._usage.run())
         tasks.create_task(self._meeting.run())
 
     async def _hear_out(self) -> None:
@@ -261,6 +266,9 @@ class Ingress:
             self._metrics.prompt_tokens.inc(last.usage.prompt)
             self._metrics.cached_tokens.inc(last.usage.cached)
             self._metrics.output_tokens.inc(last.usage.completion)
+
+    def _interrupted(self, attempt: Interrupted) -> None:
+        self._usage.later(attempt.used(self.model, self._settings.engine.block_tokens))
 
     def _slots(self) -> int:
         """Requests that one replica takes: its batch, and those that start while others' ends are not heard of yet."""

@@ -28,6 +28,7 @@ class RouterGrant(msgspec.Struct, frozen=True):
     master: bytes
     directory_url: str
     accounts_url: str
+    usage_url: str
 
     def __repr__(self) -> str:
         return "RouterGrant(...)"
@@ -54,19 +55,21 @@ class Registrar:
     async def register(self, replica: str, node: str) -> Registration:
         """A replica's epoch and keys. Epochs rise with time, so that a later life outranks an earlier one.
 
-        Raises `ConfigError` for a replica on another node than embedded shards, which listen on loopback.
+        Raises `ConfigError` for a replica on another node than embedded servers, which listen on loopback.
         """
-        if self._shards is not None and node != ray.get_runtime_context().get_node_id():
-            raise ConfigError("embedded shards serve one node; for several set directory.url to a Redis they all reach")
+        if node != ray.get_runtime_context().get_node_id() and (self._shards is not None or not self._accounts.url):
+            raise ConfigError(
+                "embedded servers serve one node; for several set directory.url and accounts.url to what they all reach"
+            )
         self._last_epoch = max(self._last_epoch + 1, time.time_ns() // 1000)
         epoch = self._last_epoch
         mac_key = self._keyring.mac_key(holder_id(replica), epoch)
         url = await self._replica_url(holder_id(replica))
-        return Registration(epoch, mac_key, self._keyring.ticket_key(), url)
+        return Registration(epoch, mac_key, self._keyring.ticket_key(), url, self._usage_url)
 
     async def grant(self) -> RouterGrant:
         """What a router needs to derive keys, read the directory and know the tenants."""
-        return RouterGrant(self._master, self._address(), self._accounts_url)
+        return RouterGrant(self._master, self._address(), self._accounts_url, self._usage_url)
 
     async def status(self) -> dict[str, object]:
         """Where directory and accounts are, and how the shards do where they are embedded."""
@@ -91,8 +94,9 @@ class Registrar:
         if not self._accounts_url:
             store = await stack.enter_async_context(EmbeddedStore(state / "accounts"))
             self._accounts_url, operators_url = store.url_of("accounts-router"), store.url_of("accounts-operator")
+            self._usage_url = store.url_of("accounts-replica")
         else:
-            operators_url = self._accounts_url
+            self._usage_url = operators_url = self._accounts_url
         await asyncio.to_thread(write_secret, state / ACCOUNTS_FILE, operators_url)
         async with open_accounts(operators_url, self._accounts) as accounts:
             if await accounts.revision() == 0:

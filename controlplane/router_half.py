@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from ..workers import Delta, Sampling, Ticket
+from ..workers import Delta, Sampling, Ticket, Usage
 from .decide import Asked, Decider
 from .decision import Decision
 from .errors import Overloaded, TimedOut
@@ -54,16 +54,40 @@ class Answering:
     close: Callable[[], Awaitable[None]]  # ends the generation if it still runs, and settles the ticket
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """What had come of an attempt when its replica failed, in tokens."""
+
+    ticket: Ticket
+    prompt: int
+    cached: int
+    output: int
+
+    def used(self, model: str, block_tokens: int) -> Usage:
+        """What it is billed as; if the replica did account for it, that stands."""
+        return Usage.of(self.ticket, model, block_tokens, self.prompt, self.cached, self.output, "interrupted")
+
+
 class RouterHalf:
-    """Joins the decision to the transport. `record` writes a decision down and gives its traceparent."""
+    """Joins the decision to the transport. `record` writes a decision down and gives its traceparent.
+
+    `interrupted` hears of an attempt that its replica may not have lived to account for.
+    """
 
     def __init__(
-        self, decider: Decider, wire: Wire, roster: Roster, record: Callable[[Decision], str], attempts: int = 4
+        self,
+        decider: Decider,
+        wire: Wire,
+        roster: Roster,
+        record: Callable[[Decision], str],
+        interrupted: Callable[[Interrupted], None] = lambda attempt: None,
+        attempts: int = 4,
     ) -> None:
         self._decider = decider
         self._wire = wire
         self._roster = roster
         self._record = record
+        self._interrupted = interrupted
         self._attempts = attempts
         self.repeats = 0
 
@@ -98,11 +122,12 @@ class RouterHalf:
         produced: list[int] = []
         engines_lost = 0
         for attempt in range(self._attempts):
-            left = replace(sampling, max_tokens=sampling.max_tokens - len(produced))
+            before, cached = len(produced), 0
+            left = replace(sampling, max_tokens=sampling.max_tokens - before)
             async with aclosing(self._wire(ticket, words + _packed(produced), left)) as deltas:
                 try:
                     while delta := await _next(deltas, wait_s=_STALL_S if first else None):
-                        first = first or delta
+                        first, cached = first or delta, delta.cached_tokens
                         produced += delta.token_ids
                         yield replace(first, token_ids=delta.token_ids, finish=delta.finish)
                         if delta.finish:
@@ -113,19 +138,21 @@ class RouterHalf:
                         engines_lost += 1
                     if engines_lost == _ENGINES_AT_MOST:
                         raise Overloaded("two engines in turn died of this request; it is not tried again") from exc
-                    ticket = self._elsewhere(ticket, exc)
+                    prompt, output = len(words) // 4 + before, len(produced) - before
+                    ticket = self._elsewhere(Interrupted(ticket, prompt, cached, output), exc)
             await asyncio.sleep(_PAUSE_S * attempt)
         raise Overloaded(f"{self._attempts} replicas in turn failed this request; try again later")
 
-    def _elsewhere(self, ticket: Ticket, exc: Exception) -> Ticket:
+    def _elsewhere(self, attempt: Interrupted, exc: Exception) -> Ticket:
         self.repeats += 1
-        where = self._roster.whereabouts(ticket.id)
-        log.warning("request %s failed on replica %s: %r; trying elsewhere", ticket.id, where, exc)
+        where = self._roster.whereabouts(attempt.ticket.id)
+        log.warning("request %s failed on replica %s: %r; trying elsewhere", attempt.ticket.id, where, exc)
         if where is None:
-            return ticket
+            return self._decider.repeat(attempt.ticket, without="")
+        self._interrupted(attempt)
         if isinstance(exc, ReplicaGone):
             self._roster.bury(where)
-        return self._decider.repeat(ticket, without=where)
+        return self._decider.repeat(attempt.ticket, without=where)
 
     async def _close(self, ticket: Ticket, deltas: AsyncGenerator[Delta, None]) -> None:
         self._decider.ended(ticket)

@@ -3,28 +3,17 @@
 from .embedded_engine import EmbeddedSettings
 from .engine import Capacity, Delta, EngineDead, Sampling, Unservable
 from .engines import EngineSettings, prepare_model
+from .ledger import Ledger, LedgerDown, Usage
 from .lifetime import Lifetime
 from .model_folder import BadModel, read_config
 from .pace import pace
+from .redis_ledger import RedisLedger
 from .replica import Registration, Replica, ReplicaSettings
 from .ticket import BadTicket, Ticket
+from .usage_writer import open_usage
 
 __all__ = [
-    "BadModel",
-    "BadTicket",
-    "Capacity",
-    "Delta",
-    "EmbeddedSettings",
-    "EngineDead",
-    "EngineSettings",
-    "Lifetime",
-    "Registration",
-    "Replica",
-    "ReplicaSettings",
-    "Sampling",
-    "Ticket",
-    "Unservable",
-    "pace",
-    "prepare_model",
-    "read_config",
-]
+    "BadModel", "BadTicket", "Capacity", "Delta", "EmbeddedSettings", "EngineDead", "EngineSettings", "Ledger",
+    "LedgerDown", "Lifetime", "RedisLedger", "Registration", "Replica", "ReplicaSettings", "Sampling", "Ticket",
+    "Unservable", "Usage", "open_usage", "pace", "prepare_model", "read_config",
+]  # fmt: skip

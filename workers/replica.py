@@ -15,14 +15,25 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from ..directory import Account, Closure, DirectorySettings, HolderId, Served, domain_key, holder_id, open_pages
+from ..directory import (
+    Account,
+    Closure,
+    DirectorySettings,
+    HolderId,
+    Served,
+    domain_key,
+    holder_id,
+    open_pages,
+)
 from ..directory.wire import Finish
 from .engine import Capacity, Delta, Engine, EngineDead, EngineLoad, EngineRequest, Sampling
 from .engines import EngineSettings, open_engine
+from .ledger import Usage
 from .lifetime import Lifetime
 from .pace import Pace
 from .publisher import Identity, Publisher
 from .ticket import Ticket, verify
+from .usage_writer import open_usage
 
 _ACCOUNT_S = 3.0
 
@@ -48,6 +59,7 @@ class Registration(msgspec.Struct, frozen=True):
     mac_key: bytes
     ticket_key: bytes
     directory_url: str
+    accounts_url: str
 
     def __repr__(self) -> str:
         return f"Registration(epoch={self.epoch})"
@@ -97,13 +109,16 @@ class Replica:
             self._publisher.hide(ticket.salt)
         request = EngineRequest(ticket.id, words, ticket.salt, sampling)
         ending: Finish = "cancelled"
-        last, produced = None, 0
+        last, produced, recorded = None, 0, False
         try:
             async with aclosing(self._engine.generate(request)) as deltas:
                 async for delta in deltas:
                     last = delta
                     produced += len(delta.token_ids)
                     ending = delta.finish or ending
+                    if delta.finish:  # a client that has its answer has been billed for it
+                        await self._usage.record(self._used(ticket, request, ending, last, produced))
+                        recorded = True
                     yield delta
         except Exception:
             ending = "failed"
@@ -111,6 +126,13 @@ class Replica:
         finally:
             total_ms = (time.perf_counter() - arrived) * 1e3
             self._publisher.served(_served(ticket, request, ending, last, produced, total_ms))
+            if not recorded:
+                self._usage.later(self._used(ticket, request, ending, last, produced))
+
+    def _used(self, ticket: Ticket, request: EngineRequest, ending: Finish, last: Delta | None, produced: int) -> Usage:
+        cached, block_tokens = last.cached_tokens if last else 0, self._engine.capacity().block_tokens
+        prompt = request.prompt_tokens
+        return Usage.of(ticket, self._model, block_tokens, prompt, cached, produced, ending)
 
     async def capacity(self) -> Capacity:
         """What this replica can hold, and how long a prompt it takes."""
@@ -165,6 +187,10 @@ class Replica:
         block_tokens = self._engine.capacity().block_tokens
         self._closure = Closure(lambda salt: domain_key(salt, self._model, "", block_tokens), block_tokens)
         identity = Identity(self._holder, registration.epoch, registration.mac_key)
+        self._usage = await stack.enter_async_context(
+            open_usage(registration.accounts_url, settings.cache, registration.ticket_key, self._holder)
+        )
+        tasks.create_task(self._usage.run())
         self._publisher = Publisher(self._engine, pages, self._closure, identity, time.monotonic, self._pace)
         tasks.create_task(self._publisher.run())
 

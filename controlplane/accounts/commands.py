@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..errors import AccountsDown, ConfigError
 from ..operator import ACCOUNTS_FILE
-from ..options import STATE, Json, State
+from ..options import STATE, Accounts, Json, State
 from .contract import Registry
 from .settings import AccountsSettings, open_accounts
 from .tenant import Book, KeyRecord, Rules, Tenant
@@ -31,7 +31,6 @@ RuleTexts = Annotated[
     list[str] | None, typer.Option("--rule", help="name=value; `name=` takes a rule away. See `kvplane tenants rules`.")
 ]
 Isolation = Annotated[str, typer.Option(help="Keys of different isolation keys share no cache.")]
-Accounts = Annotated[str | None, typer.Option(help="The accounts' Redis, if not the one that the state folder names.")]
 
 
 @tenants.command("list")
