@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from .accounts import Buckets, Rate
 from .errors import AccountsDown
 
-_AHEAD_S = 0.1  # of expected use, leased along
+_AHEAD_S = 1.0  # of expected use, leased along
 _LEASED_AHEAD = 1 / 8  # of the burst, at most
 _KNOWN_FOR_S = 0.1  # a bucket that was too low is not asked again before, for others may have given back
-_IDLE_S = 0.2  # units not used for so long go back
+_IDLE_S = 2.0  # units not used for so long go back
 _SOON_S = 0.01  # when to come back, where the bucket may hold enough but was not asked
+_TRIES = 3  # to lease: what was here when a lease was asked for may be used or given back before it comes
 _GRAIN = 1e-6  # of a unit: what sums of fractions may be short of
 
 
@@ -78,7 +79,9 @@ class Allowance:
         self._wanted += need
         try:
             async with self._turn:
-                if self.wait_s(need) and not self._known_to_lack(need):
+                for _ in range(_TRIES):
+                    if not self.wait_s(need) or self._known_to_lack(need):
+                        break
                     await self._fill(need)
         finally:
             self._wanted -= need

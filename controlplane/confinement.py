@@ -31,10 +31,11 @@ def allowed(
             numbers = field.numbers.copy()
             numbers[HELD] = numbers[EXPECTED] = 0
             return Field(field.replicas, numbers, field.known, field.fresh), verdict
-    fits = {tokens: budget.fits(budget.blocks(tokens)) for tokens in set(held.tolist())}
-    if all(fits.values()):
+    tokens = set(held.tolist())
+    if budget.fits(budget.blocks(min(tokens, default=0))):  # so does less, where more is held
         return candidates, WITHIN
-    return _those(field, np.array([fits[tokens] for tokens in held.tolist()])), WITHIN
+    least = min((each for each in tokens if budget.fits(budget.blocks(each))), default=0)
+    return _those(field, held >= least), WITHIN
 
 
 def _held(field: Field) -> Ints:

@@ -11,9 +11,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..directory import Domain, HolderId, Keyring, Prefix, Segment, domain_key
 from ..directory.wire import Served
 from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked
+from ..policies.field import HELD, Field
 from ..workers import Ticket
 from .confinement import allowed
 from .decision import Decision
@@ -33,6 +36,7 @@ _DOMAINS = 10_000  # whose keys are kept: a tenant's own rule may divide it by w
 _SALT_BYTES = 32
 
 
+Seen = tuple[Sequence[Candidate], str]  # and why nothing is known of them
 Narrow = Callable[[Sequence[Candidate]], Sequence[Candidate]]  # those that may be chosen, for other reasons than cost
 
 
@@ -76,6 +80,7 @@ class Decider:
         self._narrow = narrow
         self._secrets: OrderedDict[Domain, tuple[str, tuple[Segment]]] = OrderedDict()
         self._decisions = 0
+        self._ahead: tuple[Asked, int, Seen] | None = None  # what was seen for which decision's request
         self._awaited: OrderedDict[str, tuple[Ticket, Choice | None, int]] = OrderedDict()
         self.failures: Counter[str] = Counter()  # what raised and was survived
 
@@ -86,7 +91,7 @@ class Decider:
         """
         at_ns, started = self._clock_ns(), time.perf_counter_ns()
         self._decisions += 1
-        candidates, blind = self._candidates(self._prefix(asked))
+        candidates, blind = self._look(asked)
         request = RoutedRequest(
             prompt_tokens=len(asked.words) // 4,
             max_tokens=asked.max_tokens,
@@ -120,9 +125,14 @@ class Decider:
         return decision
 
     def held_tokens(self, asked: Asked) -> int:
-        """The most tokens of a prompt that any replica is believed to hold."""
-        candidates, _ = self._candidates(self._prefix(asked))
-        return max((each.cached_tokens for each in candidates if each.known), default=0)
+        """The most tokens of a prompt that any replica is believed to hold; its decision looks no second time."""
+        decision = self._decisions + 1
+        seen = self._candidates(self._prefix(asked), decision)
+        self._ahead = asked, decision, seen
+        if not seen[0]:
+            return 0
+        field = Field.of(seen[0])
+        return int((np.maximum.reduce(field.numbers[HELD]) * field.known).max())
 
     def issue(self, decision: Decision, asked: Asked, traceparent: str) -> Ticket:
         """The ticket that carries a decision out; without a choice its ranks are empty. It is load until it ends."""
@@ -201,13 +211,20 @@ class Decider:
     def _prefix(self, asked: Asked) -> Prefix:
         return Prefix(asked.words, self._block_tokens, self._secret(asked.domain)[1])
 
-    def _candidates(self, prefix: Prefix) -> tuple[Sequence[Candidate], str]:
+    def _look(self, asked: Asked) -> Seen:
+        """What is known for this decision: as it was seen ahead, if nothing was decided since."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] is asked and ahead[1] == self._decisions:
+            return ahead[2]
+        return self._candidates(self._prefix(asked), self._decisions)
+
+    def _candidates(self, prefix: Prefix, decision: int) -> Seen:
         try:
-            candidates = self._sight.look(prefix, self._decisions)
+            candidates = self._sight.look(prefix, decision)
             return candidates if self._narrow is None else self._narrow(candidates), ""
         except Exception:
             self._survived("directory")
-            return self._sight.blind(self._decisions), "directory failed"
+            return self._sight.blind(decision), "directory failed"
 
     def _choose(self, request: RoutedRequest, candidates: Sequence[Candidate]) -> tuple[Choice | None, str]:
         if self._policy is None:

@@ -18,7 +18,7 @@ from ..directory import Domain, HolderId, Holdings, Keyring, Mirror, Overlay, op
 from ..directory.wire import Served
 from ..policies import PolicySettings, build_policy
 from ..workers import Lifetime, Sampling, open_usage, prepare_model
-from .accounts import BookReader, Caller, Tenant
+from .accounts import EVERYONE, BookReader, Caller
 from .accounts.settings import open_accounts
 from .answer import Answer, Piece, pieces
 from .config import Settings
@@ -53,7 +53,7 @@ from .tracing import open_tracing
 
 log = logging.getLogger(__name__)
 
-_ANYONE = Caller(Tenant(organisation="local"), Domain("local", "default"))  # where no key is needed
+_ANYONE = Caller(EVERYONE, Domain(EVERYONE.organisation, EVERYONE.workspace))
 _HEAR_OUT_S = 2.0
 _READ_S = 10.0
 

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from .accounts import Buckets, Caller, Rate, Rules, Tenant
@@ -126,22 +125,23 @@ async def _draw(tenant: Tenant, limits: _Limits, tokens: int) -> None:
     requests, of_tokens, places = limits.requests, limits.tokens, limits.places
     if of_tokens is not None and tokens > of_tokens.rate.burst:
         raise _too_long(tenant, of_tokens, tokens)
-    with ExitStack() as undo:
-        if requests is not None:
-            if retry_s := await requests.draw(1):
-                raise _reached(f"{_per_minute(requests)} requests per minute", tenant, retry_s)
-            undo.callback(requests.put_back, 1)
+    if requests is not None and (retry_s := await requests.draw(1)):
+        raise _reached(f"{_per_minute(requests)} requests per minute", tenant, retry_s)
+    drawn = 0
+    try:
         if of_tokens is not None:
             if retry_s := await of_tokens.draw(tokens):
-                raise _reached(
-                    f"{_per_minute(of_tokens)} tokens per minute, of which this request may take {tokens}",
-                    tenant,
-                    retry_s,
-                )
-            undo.callback(of_tokens.put_back, tokens)
+                limit = f"{_per_minute(of_tokens)} tokens per minute, of which this request may take {tokens}"
+                raise _reached(limit, tenant, retry_s)
+            drawn = tokens
         if places is not None and not await places.take():
             raise _reached(f"{places.limit} requests at the same time", tenant, 1.0)
-        undo.pop_all()
+    except BaseException:
+        if of_tokens is not None:
+            of_tokens.put_back(drawn)
+        if requests is not None:
+            requests.put_back(1)
+        raise
 
 
 def _reached(limit: str, tenant: Tenant, retry_s: float) -> LimitReached:

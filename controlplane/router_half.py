@@ -134,12 +134,13 @@ class RouterHalf:
                             return
                     raise ReplicaUnwell("the answer ended without a finish")
                 except (ReplicaGone, ReplicaUnwell) as exc:
+                    came = Interrupted(ticket, len(words) // 4 + before, cached, len(produced) - before)
                     if isinstance(exc, EngineLost):
                         engines_lost += 1
                     if engines_lost == _ENGINES_AT_MOST:
+                        self._interrupted(came)
                         raise Overloaded("two engines in turn died of this request; it is not tried again") from exc
-                    prompt, output = len(words) // 4 + before, len(produced) - before
-                    ticket = self._elsewhere(Interrupted(ticket, prompt, cached, output), exc)
+                    ticket = self._elsewhere(came, exc)
             await asyncio.sleep(_PAUSE_S * attempt)
         raise Overloaded(f"{self._attempts} replicas in turn failed this request; try again later")
 
@@ -147,9 +148,10 @@ class RouterHalf:
         self.repeats += 1
         where = self._roster.whereabouts(attempt.ticket.id)
         log.warning("request %s failed on replica %s: %r; trying elsewhere", attempt.ticket.id, where, exc)
+        if where is not None or attempt.output:
+            self._interrupted(attempt)
         if where is None:
             return self._decider.repeat(attempt.ticket, without="")
-        self._interrupted(attempt)
         if isinstance(exc, ReplicaGone):
             self._roster.bury(where)
         return self._decider.repeat(attempt.ticket, without=where)

@@ -30,7 +30,7 @@ _WRITE_PAGE = ("+hmget", "+hset", "+getrange", "+set", "+xadd", "+xtrim", "+exis
 _READ_REGISTRY = (f"%R~{_REGISTRY}", "+get", "+hgetall", f"(~{_REGISTRY} +eval +evalsha)")
 _USE_BUCKETS = (*_BUCKETS, "+set", "+del", "+hset", "+hdel", "+pexpireat", "+time", *_SCRIPTS)
 _WRITE_REGISTRY = (f"~{_REGISTRY}", "+get", "+incr", "+hget", "+hgetall", "+hkeys", "+hexists", "+hset", "+hdel")
-_READ_USAGE = (f"%R~{_USAGE}", "+hlen", "+hscan")
+_READ_USAGE = (f"%R~{_USAGE}", "+hscan")
 
 _RULES: Mapping[Role, tuple[str, ...]] = {
     "registrar": (*_READ_PAGES, *_USERS),  # who may set users may set itself free: only the registrar has this one

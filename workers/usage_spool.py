@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import BinaryIO
 import msgspec
 
 from .ledger import Usage
+
+log = logging.getLogger(__name__)
 
 _SUFFIX = ".usage"
 
@@ -36,9 +39,14 @@ class UsageSpool:
         """Keep entries; they are on the disk when it returns."""
         with self._turn:
             file = self._file = self._file or _opened(self._path)
-            file.write(b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
-            file.flush()
-            os.fsync(file.fileno())
+            whole = os.fstat(file.fileno()).st_size
+            try:
+                file.write(b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:  # a full disk: half a line must not spoil what comes behind it
+                os.truncate(self._path, whole)
+                raise
 
     def kept(self) -> list[Usage]:
         """What this writer has kept."""
@@ -90,5 +98,10 @@ def _opened(path: Path) -> BinaryIO:
 
 def _entries(path: Path) -> list[Usage]:
     """Whole lines only: the last may have been cut off before anybody was told that it was kept."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [msgspec.json.decode(line, type=Usage) for line in lines]
+    entries = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            entries.append(msgspec.json.decode(line, type=Usage))
+        except msgspec.DecodeError as exc:
+            log.error("%s: an entry cannot be read and is not billed: %s", path, exc)
+    return entries

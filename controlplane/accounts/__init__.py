@@ -2,11 +2,11 @@
 
 from .contract import Buckets, Lease, Rate, Registry
 from .reader import BookReader
-from .tenant import NO_BOOK, Book, Caller, KeyRecord, OverLimit, Rules, Tenant, digest_of
+from .tenant import EVERYONE, NO_BOOK, Book, Caller, KeyRecord, OverLimit, Rules, Tenant, digest_of
 from .tenants_file import TenantKeys, first_keys, new_key, parse_tenants, record_of, take_in, write_example
 
 __all__ = [
-    "NO_BOOK", "Book", "BookReader", "Buckets", "Caller", "KeyRecord", "Lease", "OverLimit", "Rate", "Registry",
-    "Rules", "Tenant", "TenantKeys", "digest_of", "first_keys", "new_key", "parse_tenants", "record_of", "take_in",
-    "write_example",
+    "EVERYONE", "NO_BOOK", "Book", "BookReader", "Buckets", "Caller", "KeyRecord", "Lease", "OverLimit", "Rate",
+    "Registry", "Rules", "Tenant", "TenantKeys", "digest_of", "first_keys", "new_key", "parse_tenants", "record_of",
+    "take_in", "write_example",
 ]  # fmt: skip

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .timing import Timing
+from .simulated_replica import SimulatedReplica
+from .timing import Slowed, Timing
 from .trace import BadTrace, Trace
 
 
@@ -39,6 +40,18 @@ class FleetSettings:
         """Every replica that there will be, by number."""
         joining = [incident.replica for incident in self.incidents if incident.kind == "joins"]
         return tuple(f"replica-{number:04}" for number in range(max([self.replicas, *(each + 1 for each in joining)])))
+
+    def replica(self, block_tokens: int, slowed: float = 1.0) -> SimulatedReplica:
+        """One of them, whose cache is empty and whose steps take so many times as long."""
+        return SimulatedReplica(
+            Slowed(self.timing, slowed),
+            blocks=self.blocks,
+            block_tokens=block_tokens,
+            max_sequences=self.max_sequences,
+            token_budget=self.token_budget,
+            cpu_blocks=self.cpu_blocks,
+            disk_blocks=self.disk_blocks,
+        )
 
 
 def check_fit(trace: Trace, fleet: FleetSettings) -> None:

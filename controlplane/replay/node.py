@@ -76,6 +76,8 @@ class Node:
         """Begin a request."""
         self._catch_up(self.now_ms)
         self._publisher.counted(ticket.router, ticket.number)
+        if not ticket.published:
+            self._publisher.hide(ticket.salt)
         self._tickets[job.key] = ticket
         self.replica.submit(job, self.now_ms)
         assert not job.refused, "what fits in no cache is told before a replay"

@@ -15,14 +15,15 @@ from ...workers import Ticket
 from ...workers.engine import Capacity
 from ...workers.pace import Pace
 from ...workers.publisher import Identity
+from ..accounts.memory_accounts import MemoryAccounts
 from ..decide import Asked
+from ..errors import ApiError
 from .fleet import FleetSettings, check_fit
-from .front import MODEL, Front
+from .front import MODEL, Front, Limits, Routed
 from .job import Job
 from .lagged_pages import LaggedPages
 from .node import Node
-from .run import Floats, Ints, Run
-from .simulated_replica import SimulatedReplica
+from .run import Floats, Run
 from .timing import Slowed
 from .trace import Trace, TraceRequest
 from .virtual_time import LeapingLoop
@@ -39,6 +40,7 @@ _ANY_LENGTH = 1 << 40
 
 Progress = Callable[[int], None]
 Build = Callable[[PolicySettings, Random], Policy]
+Decided = Callable[[int, Routed], None]
 
 
 def replay(
@@ -48,15 +50,18 @@ def replay(
     seed: int = 1,
     progress: Progress | None = None,
     build: Build = build_policy,
+    limits: Limits | None = None,
+    decided: Decided = lambda number, routed: None,
 ) -> Run:
     """Run a trace once; without a policy, as the oracle does. The same arguments give the same run.
 
-    `progress` is told the number of requests decided so far; `build` makes the policy of each router. Raises `BadTrace`
-    for a request that fits no replica.
+    `progress` is told how many requests were decided; `build` makes the policy of each router; `decided` is told each
+    that was let in, by its number; one that `limits` refuse has failed. Raises `BadTrace` for one that fits no replica.
     """
     check_fit(trace, fleet)
     with asyncio.Runner(loop_factory=LeapingLoop) as runner:
-        return runner.run(_Replay(trace, policy, fleet, seed, progress or (lambda done: None), build).run())
+        told = progress or (lambda done: None)
+        return runner.run(_Replay(trace, policy, fleet, seed, told, build, limits, decided).run())
 
 
 class _Replay:
@@ -68,6 +73,8 @@ class _Replay:
         seed: int,
         progress: Progress,
         build: Build,
+        limits: Limits | None,
+        decided: Decided,
     ) -> None:
         self._trace = trace
         self._policy = policy
@@ -75,11 +82,14 @@ class _Replay:
         self._seed = seed
         self._progress = progress
         self._build = build
+        self._limits = limits
+        self._decided = decided
         self._keyring = Keyring(b"replay".ljust(32, b"."))
         self._tenants = tuple(sorted({request.tenant for request in trace.requests}))
         self._domain_of = {tenant: number for number, tenant in enumerate(self._tenants)}
         self._domains = [Domain(tenant, "replay") for tenant in self._tenants]
-        self._salts = [self._keyring.salt(domain) for domain in self._domains]
+        self._salts = [self._keyring.salt(domain) for domain in self._domains]  # then those of one request each
+        self._number_of = {salt: number for number, salt in enumerate(self._salts)}
         self._nodes: dict[str, Node] = {}  # those that are up
         self._publishing: dict[str, asyncio.Task[None]] = {}
         self._jobs: list[Job | None] = [None] * len(trace.requests)  # the last attempt at each
@@ -95,6 +105,7 @@ class _Replay:
         self._loop.set_exception_handler(self._fail)
         self._all_ended = asyncio.Event()
         self._pages = LaggedPages(MemoryPages(), self._fleet.lag_s, self._loop.time)
+        self._accounts = MemoryAccounts(self._loop.time)
         self._fronts = [self._front(number) for number in range(self._fleet.routers)]
         async with asyncio.TaskGroup() as self._tasks:
             for number in range(self._fleet.replicas):
@@ -120,31 +131,48 @@ class _Replay:
         random = Random(f"{self._seed} {number}")
         policy = self._policy or PolicySettings(name="round_robin")  # the oracle asks none
         built = self._build(policy, random)
-        return Front(f"router-{number}", self._trace.block_tokens, self._keyring, self._pages, built, policy.name)
+        front = Front(f"router-{number}", self._trace.block_tokens, self._keyring, self._pages, built, policy.name)
+        if self._limits is not None:
+            front.limit(self._limits, self._accounts, self._fleet.routers)
+        return front
 
     async def _arrive(self) -> None:
         for number, request in enumerate(self._trace.requests):
             await self._until(request.at_ms)
-            block_ids = request.block_ids
-            job = self._job(number, block_ids, request)
-            if self._policy is None:
-                node, ticket = self._soonest(job), self._plain(number, request)
+            if self._limits is not None and self._limits.store_s:
+                self._tasks.create_task(self._ask(number, request))  # others come while it waits for the store
             else:
-                words = words_of(block_ids, request.prompt_tokens, self._trace.block_tokens)
-                domain = self._domains[self._domain_of[request.tenant]]
-                max_tokens = max(self._fleet.max_tokens, request.output_tokens)
-                affinity = xxhash.xxh3_64_intdigest(request.session) >> 1 if request.session else 0
-                asked = Asked(domain, words, max_tokens, None, _NEVER_S, affinity)
-                front = self._fronts[number % len(self._fronts)]
-                ticket = front.route(asked)
-                assert not front.decider.failures, "in a replay nothing that raised is survived"
-                node = self._nodes[ticket.ranks[0]]
-            self._submit(node, job, ticket)
-            self._progress(number + 1)
+                await self._ask(number, request)
 
-    def _job(self, number: int, block_ids: Ints, request: TraceRequest) -> Job:
-        domain = self._domain_of[request.tenant]
-        return Job(number, domain, block_ids, request.prompt_tokens, max(1, request.output_tokens))
+    async def _ask(self, number: int, request: TraceRequest) -> None:
+        if self._policy is None:
+            ticket = self._plain(number, request)
+            job = self._job(number, request, ticket)
+            self._submit(self._soonest(job), job, ticket)
+        else:
+            front = self._fronts[number % len(self._fronts)]
+            try:
+                routed = await front.route(self._asked(request))
+            except ApiError:
+                self._count_ended()
+            else:
+                self._decided(number, routed)
+                job = self._job(number, request, routed.ticket)
+                self._submit(self._nodes[routed.ticket.ranks[0]], job, routed.ticket)
+            assert not front.decider.failures, "in a replay nothing that raised is survived"
+        self._progress(number + 1)
+
+    def _asked(self, request: TraceRequest) -> Asked:
+        words = words_of(request.block_ids, request.prompt_tokens, self._trace.block_tokens)
+        domain, max_tokens = self._domains[self._domain_of[request.tenant]], self._fleet.max_tokens
+        affinity = xxhash.xxh3_64_intdigest(request.session) >> 1 if request.session else 0
+        return Asked(domain, words, max(max_tokens, request.output_tokens), None, _NEVER_S, affinity)
+
+    def _job(self, number: int, request: TraceRequest, ticket: Ticket) -> Job:
+        domain = self._number_of.setdefault(ticket.salt, len(self._salts))
+        if domain == len(self._salts):
+            self._salts.append(ticket.salt)
+        return Job(number, domain, request.block_ids, request.prompt_tokens, max(1, request.output_tokens))
 
     def _submit(self, node: Node, job: Job, ticket: Ticket) -> None:
         self._jobs[job.key] = job
@@ -152,9 +180,12 @@ class _Replay:
         node.submit(job, ticket)
 
     def _end(self, job: Job, ticket: Ticket) -> None:
-        self._left -= 1
         if self._policy is not None:
             self._fronts[job.key % len(self._fronts)].decider.ended(ticket)
+        self._count_ended()
+
+    def _count_ended(self) -> None:
+        self._left -= 1
         if not self._left:
             self._all_ended.set()
 
@@ -171,18 +202,9 @@ class _Replay:
 
     def _join(self, number: int) -> None:
         fleet, name = self._fleet, self._fleet.names[number]
-        replica = SimulatedReplica(
-            Slowed(fleet.timing, self._slowed[number]),
-            blocks=fleet.blocks,
-            block_tokens=self._trace.block_tokens,
-            max_sequences=fleet.max_sequences,
-            token_budget=fleet.token_budget,
-            cpu_blocks=fleet.cpu_blocks,
-            disk_blocks=fleet.disk_blocks,
-        )
         holder = HolderId(name)
         node = self._nodes[name] = Node(
-            replica,
+            fleet.replica(self._trace.block_tokens, self._slowed[number]),
             self._trace.block_tokens,
             Capacity(fleet.blocks, self._trace.block_tokens, _ANY_LENGTH, fleet.max_sequences),
             self._salts,
@@ -204,7 +226,7 @@ class _Replay:
         self._tell_roster()
         for key, ticket in node.stop().items():
             request = self._trace.requests[key]
-            job = self._job(key, request.block_ids, request)
+            job = self._job(key, request, ticket)
             if self._policy is None:
                 self._submit(self._soonest(job), job, ticket)
                 continue

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ...directory import DirectorySettings, open_client
 from ...workers import RedisLedger, Usage
+from ..accounts import EVERYONE
 from ..accounts.redis_accounts import RedisAccounts
 from ..errors import AccountsDown, ConfigError
 from ..operator import ACCOUNTS_FILE
@@ -66,7 +67,8 @@ async def _summed(
     url: str, tenant: str | None, begin: float, end: float, by: By, prices: PriceTable | None
 ) -> dict[str, Total]:
     async with open_client(url, DirectorySettings()) as client:
-        names = [tenant] if tenant else sorted((await RedisAccounts(client).read()).tenants)
+        known = (await RedisAccounts(client).read()).tenants
+        names = [tenant] if tenant else sorted({*known, EVERYONE.name})
         return await totals(_entries(RedisLedger(client), names, begin, end), _KEYS[by], prices)
 
 

@@ -55,10 +55,10 @@ class PriceTable(BaseModel):
     prices: tuple[Price, ...] = Field(min_length=1)
 
     def at(self, model: str, at_s: float) -> Price | None:
-        """The price of a model at a time; None if no row says."""
+        """The price of a model at a time, of the latest row, the last of those of one day; None if no row says."""
         day = datetime.fromtimestamp(at_s, UTC).date()
         valid = [price for price in self.prices if price.valid_from <= day and fnmatchcase(model, price.model)]
-        return max(valid, key=lambda price: price.valid_from, default=None)
+        return max(reversed(valid), key=lambda price: price.valid_from, default=None)
 
 
 def read_prices(path: Path) -> PriceTable:

@@ -6,15 +6,18 @@ from typing import Annotated
 import typer
 
 from .directory_commands import decide_command, ingest_command, lookup_command, recover_command
+from .flood_command import flood_command
 from .overhead import MODES, overhead
 from .printing import AsJson, errors_told, show
 from .replay_commands import believable_command
+from .request_path_command import request_path_command
 from .routing_commands import learning_command, off_policy_command, routers_command, routing_command
 from .rows import table_of
 
 app = typer.Typer(help="Measure kvplane on this machine.", no_args_is_help=True)
 app.command("lookup")(lookup_command)
 app.command("decide")(decide_command)
+app.command("request-path")(request_path_command)
 app.command("ingest")(ingest_command)
 app.command("recover")(recover_command)
 app.command("believable")(believable_command)
@@ -22,6 +25,7 @@ app.command("routing")(routing_command)
 app.command("learning")(learning_command)
 app.command("routers")(routers_command)
 app.command("off-policy")(off_policy_command)
+app.command("flood")(flood_command)
 
 
 class Mode(StrEnum):

@@ -8,7 +8,14 @@ import pytest
 from kvplane.controlplane import router_half
 from kvplane.controlplane.decision import Decision
 from kvplane.controlplane.errors import Overloaded, TimedOut
-from kvplane.controlplane.router_half import Answering, EngineLost, ReplicaGone, ReplicaUnwell, RouterHalf
+from kvplane.controlplane.router_half import (
+    Answering,
+    EngineLost,
+    Interrupted,
+    ReplicaGone,
+    ReplicaUnwell,
+    RouterHalf,
+)
 from kvplane.directory import HolderId
 from kvplane.policies import RoundRobin
 from kvplane.tests.routers import TRACEPARENT, Router, asked, router, words
@@ -202,3 +209,16 @@ async def test_a_client_that_leaves_ends_the_generation() -> None:
     await answering.close()
 
     assert ongoing(made, "a") == 0
+
+
+async def test_what_a_dead_replica_had_begun_is_told_by_attempt() -> None:
+    made_half, fleet, _ = half(a=breaks_off, b=well)
+    told: list[Interrupted] = []
+    made_half._interrupted = told.append
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
+    await rest(answering)
+
+    assert fleet.sent == ["a", "b"]
+    assert [(each.ticket.attempt, each.prompt, each.output) for each in told] == [(0, 2, 1)]
+    used = told[0].used("m", 1)
+    assert (used.finish, used.output_tokens, used.tenant) == ("interrupted", 1, "acme/default")

@@ -16,11 +16,11 @@ BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "user":
 )
 def test_only_the_tenants_own_rule_divides_its_domain(field: str | None, part: str | None) -> None:
     rules = Rules.model_validate({"subdivide_by": field})
-    caller = Caller(Tenant(organisation="acme", rules=rules), ACME)
+    caller = Caller(Tenant(organisation="acme", rules=rules), Domain("acme", "default", "blue"))
 
     found = part_of(caller, parse_chat(BODY))
     assert found == part
-    assert caller.within(found).domain == Domain("acme", "default", "", part or "")
+    assert caller.within(found).domain == Domain("acme", "default", "blue", part or "")
 
 
 def test_parts_share_no_salt_with_one_another_nor_with_what_another_domain_is_called() -> None:

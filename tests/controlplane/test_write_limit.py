@@ -185,7 +185,7 @@ async def test_idle_leases_go_back_to_the_bucket() -> None:
     await router.limit.budget(acme, 50 * BLOCK, 0)
 
     for _ in range(2):
-        router.clock.now_s += 0.25
+        router.clock.now_s += 2.5
         await router.limit.tidy()
 
     assert router.store.returned == [50]

@@ -239,9 +239,11 @@ async def test_accounts_are_kept_by_an_operator_and_used_by_routers(walled: Serv
         claimed = await router.claim("acme", "r1", 3, 8, 30), await router.claim("acme", "r1", 0, 8, 30)
         revision = await router.revision()
         revoked = await operator.revoke(key.id), await operator.revoke(key.id)
+        listed = await operator.read()
         entered = await replicas.call(USAGE, "HSETNX", USAGE, "decision", "1")
         scanned = await operators.call(USAGE, "HSCAN", USAGE, "0")
 
     assert (dict(book.tenants), dict(book.keys)) == ({tenant.name: tenant}, {key.digest: key})
+    assert listed.tenants == book.tenants
     assert (lease.units, claimed, revision, revoked) == (4, (3, 0), 2, (True, False))
     assert (entered, scanned[1]) == (1, [b"decision", b"1"])

@@ -73,11 +73,13 @@ async def kill_replica(state: Path) -> None:
 
 def kill_accounts(state: Path) -> None:
     """Whichever process runs in the accounts' folder."""
-    folder = str(state / "accounts" / "data")
+    folder, killed = str(state / "accounts" / "data"), 0
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if os.readlink(process / "cwd") == folder:
                 os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+    assert killed == 1
 
 
 async def settled(state: Path, decisions: set[str]) -> dict[str, list[Usage]]:
@@ -90,6 +92,7 @@ async def settled(state: Path, decisions: set[str]) -> dict[str, list[Usage]]:
             for day in (today - timedelta(days=1)).isoformat(), today.isoformat():
                 async for usage in RedisLedger(client).read(TENANT, day):
                     found.setdefault(usage.decision, []).append(usage)
-            if decisions <= found.keys():
+            ended = {key for key, attempts in found.items() if any(each.finish != "interrupted" for each in attempts)}
+            if decisions <= ended:
                 return {key: sorted(value, key=lambda usage: usage.attempt) for key, value in found.items()}
             await asyncio.sleep(0.5)

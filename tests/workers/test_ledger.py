@@ -195,6 +195,29 @@ async def test_what_a_dead_writer_left_is_delivered_by_the_next_one(tmp_path: Pa
     assert spools(tmp_path) == [tmp_path / "r1.usage"]
 
 
+async def test_an_entry_that_cannot_be_read_costs_no_other(
+    tmp_path: Path, spool: UsageSpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "torn.usage").write_bytes(b'["d1",0,["d2"\n')
+    with closing(UsageSpool(tmp_path, "whole")) as whole:
+        whole.append([entry("d3")])
+    ledger = MemoryLedger()
+    running = asyncio.create_task(UsageWriter(ledger, spool).run())
+    delivered = await until(ledger, 1)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert delivered == [entry("d3")]
+    assert "torn.usage" in caplog.text
+
+
+async def test_what_is_delivered_in_part_is_kept_whole(tmp_path: Path, spool: UsageSpool) -> None:
+    spool.append([entry("d1"), entry("d2")])
+    spool.forget(delivered=1)
+
+    assert spool.kept() == [entry("d1"), entry("d2")]
+
+
 async def test_what_nobody_waited_for_is_written_or_kept_at_the_end(tmp_path: Path, spool: UsageSpool) -> None:
     ledger = Unsteady()
     writer = UsageWriter(ledger, spool)
