@@ -8,6 +8,7 @@ import msgspec
 
 from ..policies import Candidate, ReplicaId, RoutedRequest
 from . import span_keys as keys
+from .recorded_candidates import decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def joined(
         predicted_cached_tokens=about[keys.PREDICTED_CACHED_TOKENS],
         predicted_ttft_ms=about.get(keys.PREDICTED_TTFT_MS),
         directory_age_ms=about[keys.DIRECTORY_AGE_MS],
-        candidates=msgspec.json.decode(about[keys.FEATURES], type=tuple[Candidate, ...]),
+        candidates=decoded(about[keys.FEATURES]),
         scores=json.loads(about[keys.SCORES]),
         basis=json.loads(about[keys.BASIS]),
         trace_id=trace_id,

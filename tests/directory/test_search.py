@@ -49,6 +49,17 @@ def test_it_asks_for_about_log_depth_names_for_each_distinct_extent(key: DomainK
     assert table.asked <= 2 * (10 + 8)
 
 
+def test_a_prompt_that_nobody_holds_costs_one_name_and_one_that_few_hold_is_not_searched_for_the_others(
+    key: DomainKey,
+) -> None:
+    prefix = prompt([Segment(key, 1 << 30)], 1024)
+    nobody, few = CountingTable(), table_of(prefix, [700, 0, 0])
+
+    assert ends_of(prefix, {key.tag: nobody}, live(3), None) == ([], 0)
+    assert ends_of(prefix, {key.tag: few}, live(3), None) == ([(700, 0b111)], 0)
+    assert (nobody.asked, few.asked) == (1, 1 + 10)
+
+
 def test_the_best_few_cost_less_than_all_and_the_rest_are_bounded(key: DomainKey) -> None:
     prefix = prompt([Segment(key, 1 << 30)], 1024)
     table = table_of(prefix, [16 * slot for slot in range(1, 61)])

@@ -69,5 +69,6 @@ def test_costs_are_read_by_replica() -> None:
     costs = Costs((ReplicaId("a"), ReplicaId("b")), np.array([2.0, 1.0]))
 
     assert (dict(costs), costs[ReplicaId("b")], len(costs)) == ({"a": 2.0, "b": 1.0}, 1.0, 2)
+    assert list(costs.items()) == [("a", 2.0), ("b", 1.0)]
     with pytest.raises(KeyError):
         costs[ReplicaId("c")]
