@@ -220,9 +220,10 @@ async def _stream(shape: Shape, asking: Asking, answer: Answer) -> AsyncGenerato
 
 
 def _key(request: Request) -> str:
-    """The one key that came, in OpenAI's header or in Anthropic's."""
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    came = {bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "").strip()} - {""}
+    """The one key that came, in OpenAI's header or in Anthropic's, however often."""
+    bearers = (each.partition(" ") for each in request.headers.getlist("authorization"))
+    keys = [key for scheme, _, key in bearers if scheme.lower() == "bearer"]
+    came = {key.strip() for key in (*keys, *request.headers.getlist("x-api-key"))} - {""}
     if not came:
         wanted = "send 'Authorization: Bearer <key>' or 'x-api-key: <key>'"
         raise Unauthenticated(f"no API key came; {wanted}", code="missing_api_key")

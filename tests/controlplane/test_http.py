@@ -178,6 +178,15 @@ async def test_a_key_may_come_in_either_header_but_only_one(
     assert response.json().get("error", {}).get("code") == code
 
 
+async def test_one_header_that_comes_twice_with_two_keys_is_refused(client: httpx.AsyncClient) -> None:
+    del client.headers["authorization"]
+    twice = [("x-api-key", KEY), ("x-api-key", DISABLED)]
+    differ = await client.post("/v1/chat/completions", json=CHAT, headers=twice)
+    same = await client.post("/v1/chat/completions", json=CHAT, headers=[("x-api-key", KEY)] * 2)
+
+    assert (differ.status_code, same.status_code) == (401, 200)
+
+
 async def test_where_no_key_is_needed_none_is_read(client: httpx.AsyncClient, front: FakeFront) -> None:
     front.needs_key = False
     del client.headers["authorization"]
