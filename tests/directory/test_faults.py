@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from redis import Redis
 
@@ -12,13 +13,19 @@ from kvplane.tests.churning import fleet
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
+def client(shards: EmbeddedShards, number: int) -> Redis:
+    """One server's, by the user that may do all there is."""
+    login = urlsplit(shards.url)
+    return Redis(port=shards.health()[number].port, username=login.username, password=login.password)
+
+
 def size(shards: EmbeddedShards, number: int) -> int:
-    with Redis(port=shards.health()[number].port) as shard:
+    with client(shards, number) as shard:
         return int(shard.dbsize())
 
 
 def flush(shards: EmbeddedShards, number: int) -> None:
-    with Redis(port=shards.health()[number].port) as shard:
+    with client(shards, number) as shard:
         shard.flushall()
 
 
