@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..directory import Domain, HolderId, Keyring, Prefix, Segment, domain_key
+from ..directory import Domain, HolderId, Keyring, Load, Prefix, Segment, domain_key
 from ..directory.wire import Served
-from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked
+from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked, waits_at_most
 from ..policies.field import HELD, Field
 from ..workers import Ticket
 from .confinement import allowed
@@ -98,7 +98,6 @@ class Decider:
             block_tokens=self._block_tokens,
             affinity=asked.affinity,
             at_s=at_ns / 1e9,
-            turn=self._sight.turn(self._router, self._decisions),
         )
         candidates, verdict = self._allowed(asked, candidates)
         choice, reason = self._choose(request, candidates)
@@ -134,21 +133,28 @@ class Decider:
         field = Field.of(seen[0])
         return int((np.maximum.reduce(field.numbers[HELD]) * field.known).max())
 
-    def issue(self, decision: Decision, asked: Asked, traceparent: str) -> Ticket:
-        """The ticket that carries a decision out; without a choice its ranks are empty. It is load until it ends."""
-        choice, bypass = decision.choice, decision.over_limit == "bypass"
+    def issue(self, decision: Decision, asked: Asked, traceparent: str, firm: bool = False) -> Ticket:
+        """The ticket that carries a decision out; without a choice its ranks are empty. It is load until it ends.
+
+        One that is `firm` stands whatever the replica has to do.
+        """
+        choice, chosen, bypass = decision.choice, decision.chosen, decision.over_limit == "bypass"
         salt, segments = self._derived(secrets.token_hex(_SALT_BYTES)) if bypass else self._secret(asked.domain)
         prompt_blocks = -(-decision.request.prompt_tokens // self._block_tokens)
-        number = 0
-        if choice is not None:
+        number, most_waiting = 0, None
+        ranks: tuple[ReplicaId, ...] = ()
+        if choice is not None and chosen is not None:
             uncached = decision.request.prompt_tokens - decision.predicted_cached_tokens
             prefix = Prefix(asked.words, self._block_tokens, segments)
             number = self._sight.overlay.issue(HolderId(choice.replica), uncached, prompt_blocks, prefix)
+            ranks = ranked(choice, _RANKS)
+            if not firm:
+                most_waiting = waits_at_most(choice, ranks, chosen.waiting_prefill_tokens)
         ticket = Ticket(
             id=decision.id,
             router=self._router,
             number=number,
-            ranks=ranked(choice, _RANKS) if choice else (),
+            ranks=ranks,
             salt=salt,
             traceparent=traceparent,
             deadline_s=asked.deadline_s,
@@ -156,6 +162,7 @@ class Decider:
             tenant=decision.tenant,
             issued_s=decision.at_ns / 1e9,
             published=not bypass,
+            most_waiting_tokens=most_waiting,
         ).signed(self._ticket_key)
         self._await(ticket, decision)
         return ticket
@@ -168,6 +175,15 @@ class Decider:
         self._sight.overlay.withdraw(ticket.number)
         deadline_s = max(ticket.deadline_s, self._clock_ns() / 1e9 + _REPEAT_S)
         return ticket.without(without, deadline_s, self._ticket_key)
+
+    def declined(self, ticket: Ticket, load: Load, budget: Budget | None) -> None:
+        """Take a decision back whose replica, having more to do than was supposed, declined."""
+        self._awaited.pop(ticket.id, None)
+        self.ended(ticket)
+        self._sight.overlay.withdraw(ticket.number)
+        self._sight.mirror.hear(HolderId(ticket.ranks[0]), load)
+        if budget is not None:
+            budget.cancel(ticket.id)
 
     def ended(self, ticket: Ticket) -> None:
         """The request is over for this router, however it went."""

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from ..policies import Candidate, Choice, ReplicaId, UnknownPolicy, cost_unit, ranked
 from ..policies import replay as replay_choice
 from .decision_row import DecisionRow
+from .span_keys import DECLINED
 
 _SHOWN = 6  # candidates in the table, best first
 _MOST_WAITING = 1 << 30  # tokens: more work than this changes no choice that less would not
@@ -66,6 +67,9 @@ def _outcome(row: DecisionRow) -> Iterator[str]:
         yield f"Predicted: {row.predicted_cached_tokens:,} cached tokens{coming}{ttft}."
     if row.finish is None:
         yield "Reported: nothing yet."
+        return
+    if row.finish == DECLINED:
+        yield f"{row.served_by} declined it, having more to do than is said above; the request was decided again."
         return
     if row.chosen is not None and row.served_by != row.chosen:
         yield f"It was served by {row.served_by}: {row.chosen} was full or gone by then."

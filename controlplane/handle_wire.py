@@ -6,9 +6,9 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from ..workers import BadTicket, Delta, EngineDead, Sampling, Ticket, Unservable
+from ..workers import BadTicket, Declined, Delta, EngineDead, Sampling, Ticket, Unservable
 from .errors import BadRequest, Overloaded, TimedOut
-from .router_half import EngineLost, ReplicaGone, ReplicaUnwell
+from .router_half import EngineLost, ReplicaBusier, ReplicaGone, ReplicaUnwell
 
 
 class HandleWire:
@@ -21,6 +21,8 @@ class HandleWire:
         response = self._generate.remote(ticket, words, sampling)
         try:
             async for delta in response:
+                if isinstance(delta, Declined):
+                    raise ReplicaBusier(delta.load)
                 yield delta
         except ActorUnavailableError as exc:
             raise ReplicaUnwell(str(exc)) from exc

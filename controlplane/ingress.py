@@ -156,6 +156,7 @@ class Ingress:
             live=self._roster.live,
             pages=tuple(pages),
             repeats=self._half.repeats,
+            declines=self._half.declines,
             failures=dict(self._decider.failures),
             mirror_errors=self._mirror.errors,
             misfit=self._meeting.misfit,
@@ -211,8 +212,14 @@ class Ingress:
         self._usage = await stack.enter_async_context(
             open_usage(grant.usage_url, settings.engine.cache, keyring.ticket_key(), self._router)
         )
-        wire = HandleWire(self._replicas)
-        self._half = RouterHalf(self._decider, wire, self._roster, self._record, self._interrupted)
+        self._half = RouterHalf(
+            self._decider,
+            HandleWire(self._replicas),
+            self._roster,
+            self._record,
+            self._interrupted,
+            self._tracer.declined,
+        )
         self._metrics = Metrics(self._state)
         fleet = ServeFleet(self._replicas, _routers())
         self._inspector = Inspector(
@@ -291,6 +298,7 @@ class Ingress:
             directory_blocks=sum(page.blocks for page in seen),
             directory_age_s=max((page.age_s for page in seen), default=0.0),
             repeats=self._half.repeats,
+            declines=self._half.declines,
             failures=self._decider.failures,
             dropped_spans=self._tracer.dropped,
         )

@@ -9,7 +9,6 @@ from ..directory import HolderId, Load, Mirror, Overlay
 from ..directory.overlay import NOTHING_PENDING
 from ..policies import ReplicaId
 from ..policies.field import COLUMNS, LAST_CHOSEN, LOAD, Flags, Floats, Ints
-from .peers import Peers
 from .roster import Roster
 
 _SILENT_AFTER_S = 3.0  # a page this old says little about its replica's load
@@ -31,7 +30,6 @@ class Loads:
         self._heard, self._sent = mirror.watch(), overlay.watch()
         self._chosen_at: dict[str, int] = {}  # decisions, by number
         self._live: tuple[str, ...] | None = None  # whom the columns are of; None: not all of them were read
-        self.peers = Peers()
         self._begin(())
 
     def refresh(self) -> None:
@@ -111,7 +109,7 @@ class Loads:
 
     def _read(self, holders: Iterable[HolderId]) -> None:
         mirror, overlay, cells, count = self._mirror, self._overlay, self._cells, len(self.replicas)
-        now_s, peers = mirror.now_s, self.peers
+        now_s = mirror.now_s
         for holder in holders:
             place, heard = self._places[holder], mirror.load(holder)
             load, age_s = heard or _UNKNOWN
@@ -125,5 +123,4 @@ class Loads:
             cells[first + 5 * count] = overlay.ongoing(holder)
             cells[first + 6 * count] = load.waiting_sequences + pending.tickets
             self._known[place] = heard is not None
-            peers.counted(load.counted)
             self._heard_at[place] = now_s - age_s

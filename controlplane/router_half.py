@@ -1,4 +1,4 @@
-"""The router half of a request: decide once, send, pass tokens on; go on elsewhere when a replica fails."""
+"""The router half of a request: decide, send, pass tokens on; again if a replica declines, elsewhere if it fails."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from ..directory import Load
 from ..workers import Delta, Sampling, Ticket, Usage
 from .decide import Asked, Decider
 from .decision import Decision
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.05  # more with each attempt
 _STALL_S = 120.0  # between two tokens
+DECISIONS = 16  # of one request; the last one no replica may decline
 _ENGINES_AT_MOST = 2  # a request that ends every engine it meets must not meet them all
 
 
@@ -35,10 +37,19 @@ class ReplicaUnwell(Exception):
     """The replica cannot serve this request; another may."""
 
 
+class ReplicaBusier(Exception):
+    """The replica declined: it has more to do than the ticket supposes."""
+
+    def __init__(self, load: Load) -> None:
+        super().__init__(load)
+        self.load = load
+
+
 class Wire(Protocol):
     """The transport between the halves: sends a ticket, yields what the replica generates.
 
-    Raises `ReplicaGone`, `ReplicaUnwell`, `Overloaded`. Closing the iterator cancels the generation.
+    Raises `ReplicaBusier` at once, `ReplicaGone`, `ReplicaUnwell`, `Overloaded`. Closing the iterator cancels the
+    generation.
     """
 
     def __call__(self, ticket: Ticket, words: bytes, sampling: Sampling, /) -> AsyncGenerator[Delta, None]: ...
@@ -71,7 +82,8 @@ class Interrupted:
 class RouterHalf:
     """Joins the decision to the transport. `record` writes a decision down and gives its traceparent.
 
-    `interrupted` hears of an attempt that its replica may not have lived to account for.
+    `interrupted` hears of an attempt that its replica may not have lived to account for, `declined` of a decision that
+    its replica did not carry out.
     """
 
     def __init__(
@@ -81,6 +93,7 @@ class RouterHalf:
         roster: Roster,
         record: Callable[[Decision], str],
         interrupted: Callable[[Interrupted], None] = lambda attempt: None,
+        declined: Callable[[Ticket], None] = lambda ticket: None,
         attempts: int = 4,
     ) -> None:
         self._decider = decider
@@ -88,19 +101,33 @@ class RouterHalf:
         self._roster = roster
         self._record = record
         self._interrupted = interrupted
+        self._declined = declined
         self._attempts = attempts
         self.repeats = 0
+        self.declines = 0
 
     async def answer(
         self, asked: Asked, sampling: Sampling, placed: Callable[[Decision], None] = lambda decision: None
     ) -> Answering:
         """Bring a request to its first token; `placed` hears of its decision at once, in the same step as the call.
 
+        A replica that declines has said what it has to do: with that it is decided again, and `placed` hears no more.
         Raises `TimedOut` at its deadline, `Overloaded` when attempts run out.
         """
-        decision = self._decider.decide(asked)
-        ticket = self._decider.issue(decision, asked, self._record(decision))
-        placed(decision)
+        for left in reversed(range(DECISIONS)):
+            decision = self._decider.decide(asked)
+            ticket = self._decider.issue(decision, asked, self._record(decision), not left)
+            if left == DECISIONS - 1:
+                placed(decision)
+            try:
+                return await self._first(decision, ticket, asked, sampling)
+            except ReplicaBusier as exc:
+                self.declines += 1
+                self._decider.declined(ticket, exc.load, asked.budget)
+                self._declined(ticket)
+        raise AssertionError("a firm ticket is not declined")
+
+    async def _first(self, decision: Decision, ticket: Ticket, asked: Asked, sampling: Sampling) -> Answering:
         deltas = self._deltas(ticket, asked.words, sampling)
         close = partial(self._close, ticket, deltas)
         try:

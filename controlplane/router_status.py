@@ -16,6 +16,7 @@ class RouterStatus(msgspec.Struct, frozen=True):
     live: tuple[str, ...]
     pages: tuple[dict[str, Any], ...]  # Any: one page's numbers as plain values
     repeats: int
+    declines: int  # tickets that replicas sent back, having more to do than was supposed
     failures: dict[str, int]
     mirror_errors: int
     misfit: str | None  # why the fleet at its worst does not fit this router's mirror

@@ -63,10 +63,6 @@ class Sight:
         ]
         return Field.of(rows) if rows else ()
 
-    def turn(self, router: str, decision: int) -> float:
-        """See `RoutedRequest`."""
-        return self._loads.peers.turn(router, decision)
-
     def claimed(self, replica: str) -> int:
         """The tokens of the last prompt looked up that a replica has by its own account, believed or not."""
         return int(self._claims[bisect_left(self._loads.replicas, replica)])

@@ -32,7 +32,8 @@ SCORES = "kvplane.scores"  # JSON, replica -> cost
 BASIS = "kvplane.basis"  # JSON, what else a replay needs
 
 SERVED_BY = "kvplane.served_by"  # where it went in the end: elsewhere than chosen if that was full or gone
-FINISH = "kvplane.finish"
+FINISH = "kvplane.finish"  # as the replica says, or, of a decision that it did not carry out, `DECLINED`
+DECLINED = "declined"
 ACTUAL_CACHED_TOKENS = "kvplane.actual_cached_tokens"
 ACTUAL_TTFT_MS = "kvplane.actual_ttft_ms"
 QUEUE_MS = "kvplane.queue_ms"

@@ -26,7 +26,7 @@ def show_status(report: Report, console: Console) -> None:
             continue
         console.print(
             f"Router {router['router']}, pid {router['pid']}, routing {router['routing']}: {router['repeats']} repeats,"
-            f" failures survived: {router['failures'] or 'none'}"
+            f" {router['declines']} declines, failures survived: {router['failures'] or 'none'}"
         )
         if router["misfit"]:
             console.print(router["misfit"], soft_wrap=True)

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..directory.wire import Served
 from ..policies.field import Field
+from ..workers import Ticket
 from . import span_keys as keys
 from .decision import Decision
 from .decisions import open_store
@@ -111,6 +112,19 @@ class DecisionTracer:
         if len(self._awaited) > _AWAITED:
             self._awaited.popitem(last=False)
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+    def declined(self, ticket: Ticket) -> None:
+        """Trace that the replica of a decision declined it: it has no other outcome."""
+        awaited = self._awaited.pop(ticket.id, None)
+        context = Context() if awaited is None else _under(awaited.context)
+        attributes: dict[str, AttributeValue] = {
+            keys.OPERATION: "outcome",
+            keys.DECISION_ID: ticket.id,
+            keys.ROUTER: ticket.router,
+            keys.SERVED_BY: ticket.ranks[0],
+            keys.FINISH: keys.DECLINED,
+        }
+        self._tracer.start_span(keys.OUTCOME, context=context, kind=SpanKind.INTERNAL, attributes=attributes).end()
 
     def outcome(self, replica: str, served: Served) -> None:
         """Trace how a decision went, under its route span; one made elsewhere is joined by its id alone."""

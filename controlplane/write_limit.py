@@ -164,6 +164,12 @@ class Budget:
         if len(self._charges) > _CHARGES:
             self._charges.popitem(last=False)
 
+    def cancel(self, decision_id: str) -> None:
+        """Return what was charged for a decision that nobody carries out."""
+        charge = self._charges.pop(decision_id, None)
+        if charge is not None:
+            charge.allowance.put_back(charge.blocks)
+
 
 def over_share(rules: Rules, resident_blocks: int, fleet_blocks: int) -> bool:
     """Whether a tenant's blocks, copies counted, are more than its share of those the fleet can hold."""

@@ -99,6 +99,13 @@ class Mirror:
             return None
         return reader.load, self._clock() - reader.heard_at
 
+    def hear(self, holder: HolderId, load: Load) -> None:
+        """Take in what a holder said of its load by another way than its page, which is behind that."""
+        reader = self._readers.get(holder)
+        if reader is not None and reader.known != UNREAD:
+            reader.load = load
+            self._changed(holder)
+
     def seen(self, holder: HolderId) -> Seen | None:
         """What is known of a holder; None until its page was read once."""
         reader = self._readers.get(holder)

@@ -4,6 +4,7 @@ from .contract import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedReque
 from .ranking import ranked
 from .registry import PolicyName, PolicySettings, UnknownPolicy, build_policy, cost_unit, replay, variants
 from .round_robin import RoundRobin
+from .standing import waits_at_most
 
 __all__ = [
     "Candidate",
@@ -21,4 +22,5 @@ __all__ = [
     "ranked",
     "replay",
     "variants",
+    "waits_at_most",
 ]

@@ -12,13 +12,12 @@ from .contract import Candidate, Choice, Outcome, RoutedRequest
 from .features import SEQUENCE_TOKENS, credible, credible_request
 from .field import Field, Floats
 from .pricing import STEP_TOKENS, Prices, priced, why
-from .ranking import Pick, complete, drawn, in_turn, lowest
+from .ranking import Pick, complete, drawn, lowest
 from .rates import RateFit, RateSettings
 from .slowness import Slowness, factors
 from .tuner import Tuner, TunerSettings
 
 _MOST_WEIGHT = 8.0  # however full the fleet is: a prefix is never worth more of a queue
-_SLACK = 0.1  # of a cost: what routers cannot see of one another makes a smaller difference none
 _BLOCKS_NEWEST = 0.02  # in their average
 _STEP_KEEP = 0.99  # of the fullest steps seen, with each prompt that took several: another budget may be given
 _TOKENS_BELOW, _MS_BELOW = 1 << 26, 1e9  # no honest outcome tells of so many, or of eleven days
@@ -80,7 +79,6 @@ class Adaptive:
             "explores": self._random.random(),
             "draw": self._random.random(),
             "window": float(tuner.window),
-            "turn": request.turn,
             **slow,
         }
         choice, uncached = _choice(basis, request, field, candidates, slowness)
@@ -159,8 +157,7 @@ def _credible(outcome: Outcome) -> bool:
 
 def _pick(basis: Mapping[str, float], field: Field, prices: Prices, costs: Floats) -> tuple[Pick, str]:
     """The chance of a choice is that of the lowest cost, less what exploring takes, and its share of that."""
-    turn, explore = basis.get("turn", -1.0), basis["explore"]
-    best = in_turn(field, costs, turn, _SLACK) if 0 <= turn < 1 else lowest(field, costs, basis["draw"])
+    explore, best = basis["explore"], lowest(field, costs, basis["draw"])
     share = explore / len(field)
     if basis["explores"] < explore:
         place = drawn(basis["explores"] / explore, len(field))

@@ -18,9 +18,6 @@ class RoutedRequest:
     block_tokens: int
     affinity: int = 0  # a hash of what should stay together: a conversation, or the first tokens; 0: nothing known
     at_s: float = 0.0  # when it came, Unix time; 0: not known
-    turn: float = (
-        -1.0
-    )  # where this router begins among equal replicas, in [0, 1), as others do elsewhere; below 0: alone
 
 
 class Candidate(msgspec.Struct, frozen=True):

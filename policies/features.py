@@ -43,7 +43,6 @@ def credible_request(request: RoutedRequest) -> RoutedRequest:
         block if 1 <= block < _COUNTS_BELOW else 1,
         request.affinity,
         request.at_s,
-        request.turn,
     )
 
 

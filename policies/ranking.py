@@ -32,16 +32,6 @@ def lowest(field: Field, costs: Floats, draw: float) -> Pick:
     return Pick(int(ties[drawn(draw, len(ties))]), "drawn", 1.0 / len(ties))
 
 
-def in_turn(field: Field, costs: Floats, turn: float, slack: float) -> Pick:
-    """Pick, of the candidates whose cost is within `slack` of the lowest, the first from place `turn` x n on.
-
-    Routers that cannot see what others place this very moment take different ones of equals so.
-    """
-    near = np.flatnonzero(costs <= costs.min() * (1.0 + slack))
-    steps = (near - int(turn * len(field))) % len(field)
-    return Pick(int(near[steps.argmin()]), "its turn" if len(near) > 1 else "", 1.0)
-
-
 def drawn(draw: float, count: int) -> int:
     """Turn a draw in [0, 1) into an index below `count`."""
     return min(int(draw * count), count - 1)

@@ -9,11 +9,11 @@ from .model_folder import BadModel, read_config
 from .pace import pace
 from .redis_ledger import RedisLedger
 from .replica import Registration, Replica, ReplicaSettings
-from .ticket import BadTicket, Ticket
+from .ticket import BadTicket, Declined, Ticket
 from .usage_writer import open_usage
 
 __all__ = [
-    "BadModel", "BadTicket", "Capacity", "Delta", "EmbeddedSettings", "EngineDead", "EngineSettings", "Ledger",
-    "LedgerDown", "Lifetime", "RedisLedger", "Registration", "Replica", "ReplicaSettings", "Sampling", "Ticket",
-    "Unservable", "Usage", "open_usage", "pace", "prepare_model", "read_config",
+    "BadModel", "BadTicket", "Capacity", "Declined", "Delta", "EmbeddedSettings", "EngineDead", "EngineSettings",
+    "Ledger", "LedgerDown", "Lifetime", "RedisLedger", "Registration", "Replica", "ReplicaSettings", "Sampling",
+    "Ticket", "Unservable", "Usage", "open_usage", "pace", "prepare_model", "read_config",
 ]  # fmt: skip

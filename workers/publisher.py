@@ -191,7 +191,7 @@ class Publisher:
             self.repairs += 1
             log.error("the digest of %s had gone astray and was computed anew", identity.holder)
         digest = self._closure.digest
-        message = Checkpoint(identity.holder, identity.epoch, self._seq, self._load(), changes, digest)
+        message = Checkpoint(identity.holder, identity.epoch, self._seq, self.load(), changes, digest)
         checkpoint = seal(message, identity.mac_key)
         await self._pages.checkpoint(checkpoint)
         self._wrote_at = self._clock()
@@ -229,7 +229,7 @@ class Publisher:
         """Append one batch; False if the page is lost."""
         identity = self._identity
         self._seq += 1
-        message = Batch(identity.holder, identity.epoch, self._seq, self._load(), changes, outcomes, digest)
+        message = Batch(identity.holder, identity.epoch, self._seq, self.load(), changes, outcomes, digest)
         batch = seal(message, identity.mac_key)
         if (await self._pages.append(batch)).lost:
             return False
@@ -237,7 +237,8 @@ class Publisher:
         self._log.add(len(batch.body), changes=bool(changes))
         return True
 
-    def _load(self) -> Load:
+    def load(self) -> Load:
+        """What the replica has to do at this moment."""
         load = self._engine.load()
         return Load(
             waiting_prefill_tokens=load.waiting_prefill_tokens,

@@ -32,7 +32,7 @@ from .ledger import Usage
 from .lifetime import Lifetime
 from .pace import Pace
 from .publisher import Identity, Publisher
-from .ticket import Ticket, verify
+from .ticket import Declined, Ticket, verify
 from .usage_writer import open_usage
 
 _ACCOUNT_S = 3.0
@@ -100,11 +100,14 @@ class Replica:
             lambda stack, tasks: self._open(engine, directory, registration, stack, tasks),
         )
 
-    async def generate(self, ticket: Ticket, words: bytes, sampling: Sampling) -> AsyncIterator[Delta]:
-        """Continue a prompt. Raises `BadTicket`, `EngineDead`, and `Unservable`."""
+    async def generate(self, ticket: Ticket, words: bytes, sampling: Sampling) -> AsyncIterator[Delta | Declined]:
+        """Continue a prompt, or decline at once and do nothing. Raises `BadTicket`, `EngineDead`, and `Unservable`."""
         verify(ticket, self._ticket_key, time.time())
         arrived = time.perf_counter()
         self._publisher.counted(ticket.router, ticket.number)
+        if not ticket.suits(self._holder, (load := self._publisher.load()).waiting_prefill_tokens):
+            yield Declined(load)
+            return
         if not ticket.published:
             self._publisher.hide(ticket.salt)
         request = EngineRequest(ticket.id, words, ticket.salt, sampling)

@@ -6,11 +6,19 @@ from typing import Self
 
 import msgspec
 
+from ..directory import Load
+
 _MAC_BYTES = 16
 
 
 class BadTicket(Exception):
     """A ticket that is unsigned, altered or past its deadline; the request is refused."""
+
+
+class Declined(msgspec.Struct, frozen=True):
+    """What a replica sends back instead of an answer: it has more to do than was supposed when it was chosen."""
+
+    load: Load
 
 
 class Ticket(msgspec.Struct, array_like=True, frozen=True):
@@ -31,6 +39,7 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     issued_s: float = 0.0  # Unix time
     attempt: int = 0  # one more each time it is repeated elsewhere
     published: bool = True  # whether others are to know what it stores
+    most_waiting_tokens: int | None = None  # with more, the first of `ranks` declines; None: it takes what comes
     mac: bytes = b""
 
     def __repr__(self) -> str:
@@ -40,11 +49,16 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
         """The same ticket with its signature over every other field."""
         return msgspec.structs.replace(self, mac=_mac(self, key))
 
+    def suits(self, replica: str, waiting_tokens: int) -> bool:
+        """Whether a replica with so much waiting is to serve it; one that was not the first choice takes what comes."""
+        most = self.most_waiting_tokens
+        return most is None or waiting_tokens <= most or self.ranks[:1] != (replica,)
+
     def without(self, replica: str, deadline_s: float, key: bytes) -> Self:
         """The same ticket for anywhere but one replica: what a failed attempt is repeated with."""
         ranks = tuple(rank for rank in self.ranks if rank != replica)
-        again = msgspec.structs.replace(self, ranks=ranks, deadline_s=deadline_s, attempt=self.attempt + 1)
-        return again.signed(key)
+        changes = {"ranks": ranks, "deadline_s": deadline_s, "attempt": self.attempt + 1, "most_waiting_tokens": None}
+        return msgspec.structs.replace(self, **changes).signed(key)
 
 
 def verify(ticket: Ticket, key: bytes, now_s: float) -> None:

@@ -21,6 +21,7 @@ from typing import Annotated
 import msgspec
 
 from ...policies import Candidate
+from ..span_keys import DECLINED
 from .trace import BadTrace, Ranges
 from .trace_row import Entries, Row, Tokens, TokensOrNone, decoded
 
@@ -30,7 +31,8 @@ _Where = tuple[str, str, str]  # tenant, model, replica
 def decision_rows(source: str, entries: Entries, block_tokens: int | None) -> Iterator[Row]:
     """The requests behind decisions by rising time, whatever order they come in. Raises `BadTrace`."""
     decoder = msgspec.json.Decoder(_Decision)
-    seen = [_seen(line, decoded(source, line, entry, decoder)) for line, entry in entries]
+    decisions = [(line, decoded(source, line, entry, decoder)) for line, entry in entries]
+    seen = [_seen(line, decision) for line, decision in decisions if decision.finish != DECLINED]  # it was made again
     served: defaultdict[_Where, _Served] = defaultdict(_Served)
     own = 0
     for order, each in enumerate(sorted(seen, key=lambda each: each.at_ns)):
@@ -60,6 +62,7 @@ class _Decision(msgspec.Struct):
     served_by: str | None = None
     actual_cached_tokens: TokensOrNone | None = None
     output_tokens: TokensOrNone | None = None
+    finish: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class FleetSettings:
     token_budget: int = 8192  # new tokens a step computes at most
     routers: int = 1
     lag_s: float = 0.0  # from a replica's word to a router's ear
+    round_trip_s: float = 0.002  # that a ticket takes which its replica declines
     heartbeat_s: float = 1.0  # the slowest there is: whatever a replica does it says at once
     max_tokens: int = 1024  # what clients allow, which is all that a router knows of an answer's length
     incidents: tuple[Incident, ...] = ()

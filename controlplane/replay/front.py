@@ -79,16 +79,18 @@ class Front:
                 tasks.create_task(self.mirror.run(self._live))
                 tasks.create_task(_tidy(self._writes))
 
-    async def route(self, asked: Asked) -> Routed:
-        """Choose, and issue the ticket. Raises `ApiError` for a request that its tenant's rule refuses."""
+    async def admit(self, asked: Asked) -> Asked:
+        """The same request with what its tenant may write. Raises `ApiError` for one that the tenant's rule refuses."""
         caller = self._callers.get(asked.domain)
-        if caller is not None:
-            asked = await self._limited(caller, asked)
+        return asked if caller is None else await self._limited(caller, asked)
+
+    def route(self, asked: Asked, firm: bool) -> Routed:
+        """Choose, and issue the ticket, which no replica may decline if it is firm. Raises `ApiError` as `admit`."""
         decision = self.decider.decide(asked)
         charged = 0
         if asked.budget is not None and decision.over_limit is None:
             charged = asked.budget.blocks(decision.predicted_cached_tokens)
-        return Routed(self.decider.issue(decision, asked, ""), decision, charged)
+        return Routed(self.decider.issue(decision, asked, "", firm), decision, charged)
 
     async def _limited(self, caller: Caller, asked: Asked) -> Asked:
         assert self._writes is not None

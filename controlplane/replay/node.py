@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
-from ...directory import Closure, DomainKey, Pages, Served
+from ...directory import Closure, DomainKey, Load, Pages, Served
 from ...workers import Ticket
 from ...workers.engine import Capacity, EngineEvent, EngineLoad, Removed, Stored
 from ...workers.pace import Pace
@@ -82,6 +82,15 @@ class Node:
         self.replica.submit(job, self.now_ms)
         assert not job.refused, "what fits in no cache is told before a replay"
         self._wind()
+
+    def declines(self, ticket: Ticket) -> Load | None:
+        """What it has to do, if that is more than a ticket supposes."""
+        self.catch_up()
+        load = self._publisher.load()
+        if ticket.suits(self.holder, load.waiting_prefill_tokens):
+            return None
+        self._publisher.counted(ticket.router, ticket.number)
+        return load
 
     def catch_up(self) -> None:
         """Let all happen that is due by now."""

@@ -1,15 +1,14 @@
 """Runs a trace: the real decision, directory and overlay over simulated replicas, open loop, in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
 from random import Random
 from typing import Any
 
-import numpy as np
 import xxhash
 
-from ...directory import Domain, HolderId, Keyring, MemoryPages, domain_key
+from ...directory import Domain, HolderId, Keyring, Load, MemoryPages, domain_key
 from ...policies import Policy, PolicySettings, build_policy
 from ...workers import Ticket
 from ...workers.engine import Capacity
@@ -18,12 +17,14 @@ from ...workers.publisher import Identity
 from ..accounts.memory_accounts import MemoryAccounts
 from ..decide import Asked
 from ..errors import ApiError
+from ..router_half import DECISIONS
 from .fleet import FleetSettings, check_fit
 from .front import MODEL, Front, Limits, Routed
 from .job import Job
 from .lagged_pages import LaggedPages
 from .node import Node
-from .run import Floats, Run
+from .record import Record
+from .run import Run
 from .timing import Slowed
 from .trace import Trace, TraceRequest
 from .virtual_time import LeapingLoop
@@ -35,12 +36,12 @@ _BLOCKS_EVERY = 5  # samples; to look into every cache costs as much as to simul
 _FIRST_S = 1.0
 _NEVER_S = 1e12
 _EPOCH = 1
-_ROUNDED_MS = 1e-3  # what the loop's seconds lose
 _ANY_LENGTH = 1 << 40
 
 Progress = Callable[[int], None]
 Build = Callable[[PolicySettings, Random], Policy]
 Decided = Callable[[int, Routed], None]
+Declined = tuple[Ticket, Load]
 
 
 def replay(
@@ -85,20 +86,17 @@ class _Replay:
         self._limits = limits
         self._decided = decided
         self._keyring = Keyring(b"replay".ljust(32, b"."))
-        self._tenants = tuple(sorted({request.tenant for request in trace.requests}))
-        self._domain_of = {tenant: number for number, tenant in enumerate(self._tenants)}
-        self._domains = [Domain(tenant, "replay") for tenant in self._tenants]
+        tenants = trace.tenants
+        self._domain_of = {tenant: number for number, tenant in enumerate(tenants)}
+        self._domains = [Domain(tenant, "replay") for tenant in tenants]
         self._salts = [self._keyring.salt(domain) for domain in self._domains]  # then those of one request each
         self._number_of = {salt: number for number, salt in enumerate(self._salts)}
         self._nodes: dict[str, Node] = {}  # those that are up
         self._publishing: dict[str, asyncio.Task[None]] = {}
-        self._jobs: list[Job | None] = [None] * len(trace.requests)  # the last attempt at each
-        self._place = np.full(len(trace.requests), -1, np.int64)
+        self._record = Record(len(trace.requests))
         self._left = len(trace.requests)
         self._slowed = [1.0] * len(fleet.names)
-        self._evicted = 0  # by replicas that are gone
         self._failure: Exception | None = None
-        self._samples: list[tuple[float, list[int], int]] = []
 
     async def run(self) -> Run:
         self._loop = asyncio.get_running_loop()
@@ -120,7 +118,10 @@ class _Replay:
                 raise self._failure
             for task in (*running, *self._publishing.values()):
                 task.cancel()
-        return self._result()
+        for node in self._nodes.values():
+            self._record.evicted += node.replica.evicted_blocks
+        name = self._policy.name if self._policy else ORACLE
+        return self._record.run(name, self._seed, self._trace, self._fleet, self._began_ms)
 
     def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # Any: asyncio's own
         """A timer that raises must end the replay, not hang it."""
@@ -152,15 +153,40 @@ class _Replay:
         else:
             front = self._fronts[number % len(self._fronts)]
             try:
-                routed = await front.route(self._asked(request))
+                asked = await front.admit(self._asked(request))
+                declined = self._offer(front, number, asked, firm=False)
             except ApiError:
                 self._count_ended()
             else:
-                self._decided(number, routed)
-                job = self._job(number, request, routed.ticket)
-                self._submit(self._nodes[routed.ticket.ranks[0]], job, routed.ticket)
-            assert not front.decider.failures, "in a replay nothing that raised is survived"
+                if declined is not None:
+                    self._tasks.create_task(self._again(front, number, asked, declined))
         self._progress(number + 1)
+
+    def _offer(self, front: Front, number: int, asked: Asked, firm: bool) -> Declined | None:
+        """Have a router choose a replica, and that take the request or decline."""
+        routed = front.route(asked, firm)
+        assert not front.decider.failures, "in a replay nothing that raised is survived"
+        node = self._nodes[routed.ticket.ranks[0]]
+        load = node.declines(routed.ticket)
+        if load is not None:
+            return routed.ticket, load
+        self._decided(number, routed)
+        self._submit(node, self._job(number, self._trace.requests[number], routed.ticket), routed.ticket)
+        return None
+
+    async def _again(self, front: Front, number: int, asked: Asked, declined: Declined) -> None:
+        for left in reversed(range(DECISIONS - 1)):
+            self._record.declines += 1
+            await asyncio.sleep(self._fleet.round_trip_s)
+            front.decider.declined(*declined, asked.budget)
+            try:
+                again = self._offer(front, number, asked, firm=not left)
+            except ApiError:
+                self._count_ended()
+                return
+            if again is None:
+                return
+            declined = again
 
     def _asked(self, request: TraceRequest) -> Asked:
         words = words_of(request.block_ids, request.prompt_tokens, self._trace.block_tokens)
@@ -175,8 +201,7 @@ class _Replay:
         return Job(number, domain, request.block_ids, request.prompt_tokens, max(1, request.output_tokens))
 
     def _submit(self, node: Node, job: Job, ticket: Ticket) -> None:
-        self._jobs[job.key] = job
-        self._place[job.key] = int(node.holder.rpartition("-")[2])
+        self._record.sent(job, int(node.holder.rpartition("-")[2]))
         node.submit(job, ticket)
 
     def _end(self, job: Job, ticket: Ticket) -> None:
@@ -222,7 +247,7 @@ class _Replay:
         name = self._fleet.names[number]
         node = self._nodes.pop(name)
         self._publishing.pop(name).cancel()
-        self._evicted += node.replica.evicted_blocks
+        self._record.evicted += node.replica.evicted_blocks
         self._tell_roster()
         for key, ticket in node.stop().items():
             request = self._trace.requests[key]
@@ -262,38 +287,8 @@ class _Replay:
                 held = [frozenset(node.replica.held()) for node in self._nodes.values()]
                 twice = sum(map(len, held)) - len(frozenset().union(*held))
             loads = [0 if node is None else node.sequences for node in map(self._nodes.get, self._fleet.names)]
-            self._samples.append((self._loop.time() * 1e3 - self._began_ms, loads, twice))
+            self._record.samples.append((self._loop.time() * 1e3 - self._began_ms, loads, twice))
             await asyncio.sleep(apart_ms / 1e3)
 
     async def _until(self, at_ms: float) -> None:
         await asyncio.sleep(max(0.0, (self._began_ms + at_ms) / 1e3 - self._loop.time()))
-
-    def _result(self) -> Run:
-        requests, jobs = self._trace.requests, self._jobs
-        arrived = np.array([request.at_ms for request in requests])
-
-        def since(moments: Iterable[float | None]) -> Floats:
-            at_ms = np.array([np.nan if at is None else at for at in moments], np.float64)
-            since_arrived: Floats = at_ms - self._began_ms - arrived
-            assert not (since_arrived < -_ROUNDED_MS).any()
-            return np.maximum(since_arrived, 0.0)
-
-        return Run(
-            policy=self._policy.name if self._policy else ORACLE,
-            seed=self._seed,
-            tenants=self._tenants,
-            replicas=self._fleet.names,
-            arrived_ms=arrived,
-            queue_ms=since(job.began_ms if job else None for job in jobs),
-            ttft_ms=since(job.first_token_ms if job else None for job in jobs),
-            e2e_ms=since(job.ended_ms if job else None for job in jobs),
-            prompt_tokens=np.array([request.prompt_tokens for request in requests]),
-            cached_tokens=np.array([job.cached_tokens if job else 0 for job in jobs]),
-            output_tokens=np.array([max(1, request.output_tokens) for request in requests]),
-            tenant=np.array([self._domain_of[request.tenant] for request in requests]),
-            replica=self._place,
-            sampled_ms=np.array([at for at, _, _ in self._samples]),
-            load=np.array([loads for _, loads, _ in self._samples], np.float64),
-            duplicates=np.array([twice for _, _, twice in self._samples], np.float64),
-            evicted_blocks=self._evicted + sum(node.replica.evicted_blocks for node in self._nodes.values()),
-        )

@@ -30,6 +30,7 @@ class Run:
     load: Floats  # sequences each replica had, waiting ones too, shape (m, replicas)
     duplicates: Floats  # blocks in more caches than one, each counted once less than it is held, shape (m,)
     evicted_blocks: int
+    declines: int = 0  # tickets that a replica sent back
 
     @property
     def tpot_ms(self) -> Floats:

@@ -51,6 +51,11 @@ class Trace:
     block_tokens: int
     requests: Sequence[TraceRequest]
 
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Who asks, in the order of their names; a pass over all requests."""
+        return tuple(sorted({request.tenant for request in self.requests}))
+
 
 def folded(block_ids: Sequence[int] | NDArray[np.int64]) -> Ranges:
     """Ids as ranges, the fewest that give them in this order: what `TraceRequest.block_ids` unfolds."""

@@ -71,6 +71,13 @@ def test_it_says_where_a_request_went_that_found_its_replica_full() -> None:
     assert f"It was served by {B.replica}: {A.replica} was full or gone by then." in explain(row)
 
 
+def test_it_says_that_a_replica_declined() -> None:
+    text = explain(replace(decided(holding(A, 800), B), finish="declined"))
+
+    assert f"{A.replica} declined it, having more to do than is said above; the request was decided again." in text
+    assert "Reported:" not in text
+
+
 def test_it_says_how_much_of_a_prediction_was_still_under_way() -> None:
     row = decided(msgspec.structs.replace(holding(A, 800), expected_tokens=160), B)
 

@@ -134,7 +134,7 @@ async def open_front(fleet: Fleet, keys: Sequence[Key]) -> Front:
     front._meeting = Meeting(settings, cast(Any, None))  # Any: no handle, for they have met
     front._meeting.capacity = Capacity(blocks=1000, block_tokens=BLOCK, max_prompt_tokens=1000, max_sequences=8)
     front._meeting._met.set()
-    front._metrics = Metrics(lambda: RouterState(0, 0, 0.0, 0, {}, 0))
+    front._metrics = Metrics(lambda: RouterState(0, 0, 0.0, 0, 0, {}, 0))
     front._decider = fleet.made.decider
     front._half = RouterHalf(front._decider, fleet.replicas, sight.roster, fleet.note)
     return front

@@ -6,17 +6,19 @@ from collections.abc import AsyncGenerator, Callable
 import pytest
 
 from kvplane.controlplane import router_half
+from kvplane.controlplane.decide import Asked
 from kvplane.controlplane.decision import Decision
 from kvplane.controlplane.errors import Overloaded, TimedOut
 from kvplane.controlplane.router_half import (
     Answering,
     EngineLost,
     Interrupted,
+    ReplicaBusier,
     ReplicaGone,
     ReplicaUnwell,
     RouterHalf,
 )
-from kvplane.directory import HolderId
+from kvplane.directory import HolderId, Load
 from kvplane.policies import RoundRobin
 from kvplane.tests.routers import TRACEPARENT, Router, asked, router, words
 from kvplane.workers import Delta, Sampling, Ticket
@@ -69,6 +71,12 @@ async def silent() -> AsyncGenerator[Delta, None]:
     yield delta()
 
 
+async def busier() -> AsyncGenerator[Delta, None]:
+    if DOWN:
+        raise ReplicaBusier(Load(waiting_prefill_tokens=900))
+    yield delta()
+
+
 async def breaks_off() -> AsyncGenerator[Delta, None]:
     yield Delta((7,), 0, 1.0, 2.0)
     raise ReplicaGone("killed while streaming")
@@ -79,7 +87,7 @@ class Fleet:
 
     def __init__(self, made: Router, **behaviours: Behaviour) -> None:
         self._made = made
-        self._behaviours = behaviours
+        self.behaviours = behaviours
         self.sent: list[str] = []
         self.prompts: list[bytes] = []
         self.limits: list[int] = []
@@ -91,7 +99,7 @@ class Fleet:
         self.prompts.append(prompt)
         self.limits.append(sampling.max_tokens)
         roster.sent(ticket.id, replica)
-        source = self._behaviours[replica]()
+        source = self.behaviours[replica]()
         try:
             async for item in source:
                 yield item
@@ -222,3 +230,33 @@ async def test_what_a_dead_replica_had_begun_is_told_by_attempt() -> None:
     assert [(each.ticket.attempt, each.prompt, each.output) for each in told] == [(0, 2, 1)]
     used = told[0].used("m", 1)
     assert (used.finish, used.output_tokens, used.tenant) == ("interrupted", 1, "acme/default")
+
+
+async def test_a_replica_that_declines_has_the_request_decided_again_and_placed_once() -> None:
+    made_half, fleet, made = half(a=busier, b=well)
+    placed: list[Decision] = []
+    declined: list[Ticket] = []
+    made_half._declined = declined.append
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING, placed.append)
+
+    assert fleet.sent == ["a", "b"]
+    assert (ongoing(made, "a"), ongoing(made, "b")) == (0, 1)
+    assert made.decider.awaiting == 1
+    assert [decision.id for decision in placed] == [ticket.id for ticket in declined] != [answering.decision.id]
+    assert (made_half.declines, made_half.repeats) == (1, 0)
+
+
+async def test_where_all_decline_the_last_ticket_is_one_that_none_may() -> None:
+    made_half, fleet, made = half(a=busier)
+    firm: list[bool] = []
+    issue = made.decider.issue
+
+    def noting(decision: Decision, request: Asked, traceparent: str, is_firm: bool = False) -> Ticket:
+        firm.append(is_firm)
+        fleet.behaviours["a"] = well if is_firm else busier
+        return issue(decision, request, traceparent, is_firm)
+
+    made.decider.issue = noting  # type: ignore[assignment]
+    await rest(await made_half.answer(asked(words(1, 2)), SAMPLING))
+
+    assert firm == [False] * 15 + [True]

@@ -49,7 +49,7 @@ class Told(Mirror):
     def load(self, holder: HolderId) -> tuple[Load, float] | None:
         return self._told.get(holder)
 
-    def tell(self, holder: HolderId, load: Load, age_s: float) -> None:
+    def say(self, holder: HolderId, load: Load, age_s: float) -> None:
         self._told[holder] = load, age_s
         self._changed(holder)
 
@@ -175,7 +175,7 @@ def test_columns_say_whatever_happened_what_a_look_at_each_replica_would(
             case "lives", [live]:
                 made.roster.update(live)
             case "says", [holder, load, age_s]:
-                made.mirror.tell(holder, load, age_s)
+                made.mirror.say(holder, load, age_s)
             case "holds", [holder, blocks, level]:
                 hold(made, holder, blocks, level)
             case "forgets", [holder]:
@@ -213,8 +213,8 @@ def test_what_one_decision_saw_stays_as_it_was() -> None:
     before = made.look(PROMPT, 1)
     as_rows = list(before)
     assert isinstance(made.mirror, Told)
-    made.mirror.tell(A, Load(9), 3.1)
-    made.mirror.tell(B, Load(9), 0.1)
+    made.mirror.say(A, Load(9), 3.1)
+    made.mirror.say(B, Load(9), 0.1)
     made.overlay.issue(B, 100, 10, PROMPT)
     made.chose("a", 1)
     made.look(PROMPT, 2)

@@ -6,7 +6,16 @@ from rich.console import Console
 from kvplane.controlplane.fetch import Report
 from kvplane.controlplane.status import show_status
 
-ROUTER = {"router": "r1", "pid": 3, "routing": "ray", "repeats": 0, "failures": {}, "pages": [], "misfit": None}
+ROUTER = {
+    "router": "r1",
+    "pid": 3,
+    "routing": "ray",
+    "repeats": 0,
+    "declines": 0,
+    "failures": {},
+    "pages": [],
+    "misfit": None,
+}
 REPORT: Report = {
     "registrar": {"directory": "redis+cluster://127.0.0.1:1", "shards": [{"port": 1, "pid": 2, "up": True}]},
     "replicas": [{"replica": "abc", "engine": "up"}, {"error": "it is ending"}],

@@ -25,6 +25,7 @@ from kvplane.controlplane.tracing import DecisionTracer, TracingSettings, open_t
 from kvplane.directory.wire import Served
 from kvplane.policies import Candidate, Choice, ReplicaId, RoutedRequest
 from kvplane.policies.field import Costs, Field
+from kvplane.workers import Ticket
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CLIENT = f"00-{TRACE}-{SPAN}-00"  # not sampled by the client; recorded all the same
@@ -95,6 +96,16 @@ def test_a_decision_and_its_outcome_are_stored_whole(tmp_path: Path) -> None:
     assert (row.predicted_cached_tokens, row.predicted_ttft_ms) == (80, 8.5)
     assert (row.actual_cached_tokens, row.actual_ttft_ms, row.output_tokens) == (64, 8.0, 7)
     assert (row.prediction_error, row.finish, row.served_by) == (16, "stop", "r2")
+
+
+def test_a_decision_that_is_declined_is_stored_as_that_and_reports_nothing(tmp_path: Path) -> None:
+    with open_tracing(SETTINGS, tmp_path / "d.sqlite", "router-1") as tracer:
+        tracer.route(DECISION)
+        tracer.declined(Ticket("d1", "router-1", 1, ("r1", "r2"), "", "", 0.0, 7))
+        assert tracer.flush(10)
+        [row] = Decisions(tmp_path / "d.sqlite").find()
+
+    assert (row.finish, row.served_by, row.actual_cached_tokens, row.prediction_error) == ("declined", "r1", None, None)
 
 
 @pytest.mark.parametrize("traceparent", [None, "", "nonsense", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01"])

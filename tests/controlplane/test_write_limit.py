@@ -53,6 +53,17 @@ async def test_a_charge_is_the_uncached_prompt_and_the_expected_output_in_blocks
     assert await router.room(acme) == 100 - 11
 
 
+async def test_what_nobody_carries_out_is_not_charged() -> None:
+    router, acme = Router(), caller(per_minute=100)
+    budget = await router.limit.budget(acme, 20 * BLOCK, 5 * BLOCK)
+    budget.charge("d1", 0)
+    budget.charge("d2", 15 * BLOCK)
+    for _ in range(2):
+        budget.cancel("d1")
+
+    assert await router.room(acme) == 100 - 10
+
+
 async def test_a_decision_is_charged_once_and_settled_once() -> None:
     router, acme = Router(), caller(per_minute=100)
     budget = await router.limit.budget(acme, 20 * BLOCK, 4 * BLOCK)

@@ -332,3 +332,22 @@ async def test_an_outcome_is_told_once_and_one_that_is_refused_stops_nothing(key
 
     assert watch.outcomes == [(ONE, outcome) for outcome in outcomes]
     assert watch.mirror.errors == 1
+
+
+async def test_what_a_holder_says_otherwise_is_its_load_until_its_page_says_more(key: DomainKey, until: Until) -> None:
+    pages = MemoryPages()
+    await pages.checkpoint(whole(ONE, 0))
+    async with watching(pages) as watch:
+        changed = watch.mirror.watch()
+        watch.mirror.hear(TWO, Load(waiting_prefill_tokens=9))  # its page was never read
+        await until(lambda: watch.seq(ONE) == 0)
+        changed.clear()
+        watch.mirror.hear(ONE, Load(waiting_prefill_tokens=9))
+        heard = watch.mirror.load(ONE)
+        await pages.append(batch(ONE, 1))
+        await until(lambda: watch.seq(ONE) == 1)
+
+        assert heard == (Load(waiting_prefill_tokens=9), 0.0)
+        assert changed == {ONE}
+        assert watch.mirror.load(ONE) != heard
+        assert watch.mirror.load(TWO) is None

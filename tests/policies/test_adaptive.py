@@ -228,12 +228,3 @@ def test_the_same_seed_gives_the_same_choices_and_another_one_other_draws() -> N
 def test_a_weight_beyond_the_highest_is_an_error_not_cut_off() -> None:
     with pytest.raises(ValueError, match="less than or equal to 8"):
         AdaptiveSettings(weight=9)
-
-
-def test_routers_that_decide_at_once_take_different_ones_of_equals() -> None:
-    fleet = [Candidate(A), Candidate(B), Candidate(C), Candidate(D)]
-    turns = [RoutedRequest(1000, 100, 10, turn=router / 4) for router in range(4)]
-    choices = [adaptive().choose(request, fleet) for request in turns]
-
-    assert [choice.replica for choice in choices] == [A, B, C, D]
-    assert all(replay("adaptive", choice.basis, turns[0], fleet) == choice for choice in choices)

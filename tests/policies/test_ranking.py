@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kvplane.policies import Candidate, Choice, ReplicaId, ranked
 from kvplane.policies.field import Costs, Field
-from kvplane.policies.ranking import complete, in_turn, lowest
+from kvplane.policies.ranking import complete, lowest
 
 A, B, C = ReplicaId("a"), ReplicaId("b"), ReplicaId("c")
 
@@ -75,18 +75,3 @@ def test_however_many_are_asked_for_they_are_the_beginning_of_the_whole_order(
     choice = Choice(data.draw(st.sampled_from(replicas)), "drawn", 1.0, Costs(replicas, np.array(costs, np.float64)))
 
     assert ranked(choice, most) == ranked(choice)[:most]
-
-
-@pytest.mark.parametrize("turn, replica", [(0.0, A), (0.34, B), (0.67, C), (0.99, C)])
-def test_routers_take_different_ones_of_near_equals(turn: float, replica: ReplicaId) -> None:
-    field = Field.of([Candidate(A), Candidate(B), Candidate(C)])
-    found = in_turn(field, np.array([100.0, 109.0, 105.0]), turn, 0.1)
-
-    assert (field.replicas[found.place], found.tie, found.propensity) == (replica, "its turn", 1.0)
-
-
-def test_a_turn_goes_round_and_passes_over_who_costs_more() -> None:
-    field = Field.of([Candidate(A), Candidate(B), Candidate(C)])
-
-    assert in_turn(field, np.array([100.0, 100.0, 111.0]), 0.67, 0.1).place == 0
-    assert in_turn(field, np.array([100.0, 200.0, 111.0]), 0.5, 0.1).tie == ""

@@ -47,5 +47,20 @@ def test_a_repeat_leaves_out_where_it_failed_and_verifies() -> None:
     assert repeat.id == "d1"
 
 
+def test_the_first_choice_declines_what_finds_more_waiting_than_was_supposed_and_others_do_not() -> None:
+    bounded = msgspec.structs.replace(ticket(), most_waiting_tokens=50)
+
+    assert bounded.suits("a", 50)
+    assert not bounded.suits("a", 51)
+    assert bounded.suits("b", 51)
+    assert ticket().suits("a", 1 << 40)
+
+
+def test_a_repeat_is_declined_by_nobody() -> None:
+    repeat = msgspec.structs.replace(ticket(), most_waiting_tokens=50).without("a", 200.0, KEY)
+
+    assert repeat.suits("b", 51)
+
+
 def test_the_salt_is_never_printed() -> None:
     assert "5a17" not in repr(ticket())

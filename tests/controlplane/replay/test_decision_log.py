@@ -75,6 +75,12 @@ def test_a_prompt_nobody_held_shares_nothing() -> None:
     assert ranges(decision(0, 40, "a"), decision(1, 40, "a", {"a": 0})) == [((0, 3),), ((3, 3),)]
 
 
+def test_a_decision_that_was_declined_is_no_request_for_it_was_made_again() -> None:
+    declined = decision(0, 40, "a") | {"finish": "declined"}
+
+    assert ranges(declined, decision(1, 40, "b")) == [((0, 3),)]
+
+
 def test_a_turn_begins_like_the_turn_before() -> None:
     """40 tokens and 4 of answer are 2 blocks of 16: the third block of the first turn was not full."""
     assert ranges(decision(0, 40, "a"), decision(1, 72, "a", {"a": 32, "b": 0})) == [((0, 3),), ((0, 2), (3, 3))]
