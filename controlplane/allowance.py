@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .accounts import Buckets, Rate
+from .demand import Demand
 from .errors import AccountsDown
 
-_AHEAD_S = 1.0  # of expected use, leased along
 _LEASED_AHEAD = 1 / 8  # of the burst, at most
 _KNOWN_FOR_S = 0.1  # a bucket that was too low is not asked again before, for others may have given back
-_IDLE_S = 2.0  # units not used for so long go back
+_SPARE = 1 / 32  # of the burst, at most, lies ready in all routers together for requests that come seldom
 _SOON_S = 0.01  # when to come back, where the bucket may hold enough but was not asked
 _TRIES = 3  # to lease: what was here when a lease was asked for may be used or given back before it comes
 _GRAIN = 1e-6  # of a unit: what sums of fractions may be short of
@@ -45,16 +45,22 @@ class Allowance:
         self._turn = asyncio.Lock()
         self._level = _Level(rate.burst, -math.inf)  # of the bucket, when this router last asked
         self._share: _Level | None = None  # of this router alone; None: the store answers
-        self._period = _Period(clock(), 0.0)
-        self._pace = 0.0  # units used a second
+        self._demand = Demand(clock())
+        self._most_spare = _SPARE * rate.burst / max(1, routers())
+        self._at_first = 0.0  # what was here when the period began
+        self._surplus = 0.0  # to give back; below 0: to pay
 
     def take(self, units: float) -> bool:
         """Use up units that are here; False if they are not."""
-        if units > self._balance + _GRAIN and units > 0:
+        if not self.has(units):
             return False
         self._balance -= units
-        self._period.used += units
+        self._demand.use(units)
         return True
+
+    def has(self, units: float) -> bool:
+        """Whether so many can be taken at once."""
+        return units <= self._balance + _GRAIN or units <= 0
 
     def put_back(self, units: float) -> None:
         """Return units that were taken and not used, or, negative, owe those used beyond."""
@@ -69,23 +75,34 @@ class Allowance:
             self.take(units)
         return retry_s
 
-    async def ready(self, need: float) -> float:
+    async def ready(self, need: float, hoped: float = 0.0) -> float:
         """Lease so that `need` can be taken; 0, or the seconds as for `draw`.
 
-        What is here already costs nothing, and all who wait share a round trip.
+        What is here already costs nothing, and all who wait share a round trip. What is `hoped` for beyond is leased
+        along, or soon, where the bucket has it and it is little of the burst; nobody waits for it.
         """
-        if (retry_s := self.wait_s(need)) in (0.0, math.inf):
-            return retry_s
+        if need > self.rate.burst:
+            return math.inf
+        self._demand.hear(hoped if need < hoped <= self._most_spare else need)
+        if self.has(need):
+            return 0.0
         self._wanted += need
         try:
             async with self._turn:
                 for _ in range(_TRIES):
-                    if not self.wait_s(need) or self._known_to_lack(need):
+                    if self.has(need) or self.is_known_to_lack(need):
                         break
                     await self._fill(need)
         finally:
             self._wanted -= need
         return self.wait_s(need)
+
+    def is_known_to_lack(self, units: float) -> bool:
+        """Whether the bucket had less, so lately that it is not asked again."""
+        now = self._clock()
+        return (
+            now - self._level.as_of_s < _KNOWN_FOR_S and self._level.at(now, self.rate) < units - self._balance - _GRAIN
+        )
 
     def wait_s(self, units: float) -> float:
         """Seconds until so many can be taken, as far as this router knows; infinite for more than the burst."""
@@ -108,31 +125,52 @@ class Allowance:
         there = self._share.at(now, self._share_rate) if self._share else self._level.at(now, rate)
         return min(rate.burst, max(0.0, there + self._balance))
 
-    async def tidy(self) -> None:
-        """Give back what lies idle, and pay what is owed; to be called a few times a second."""
-        now, period = self._clock(), self._period
-        if now - period.since_s < _IDLE_S:
-            return
-        self._pace = (self._pace + period.used / (now - period.since_s)) / 2
-        idle = min(self._balance, period.balance - period.used)
-        self._period = _Period(now, self._balance)
+    def take_stock(self) -> bool:
+        """Note what was used; whether there is anything to put right."""
+        now = self._clock()
+        if self._demand.is_over(now):
+            self._turn_over(now)
+        return self._surplus != 0.0 or self._is_low
+
+    async def put_right(self) -> None:
+        """Give back what lies idle, or pay what is owed, or lease more before it is wanted."""
+        surplus, self._surplus = min(self._surplus, self._balance), 0.0
+        with suppress(AccountsDown):  # the bucket fills again without what was idle; what is owed stays owed
+            if surplus > 0:
+                self._balance -= surplus
+                self._at_first -= surplus
+                await self._pay(-surplus)
+            elif surplus < 0 and self._balance < 0:
+                await self._repay()
+            elif self._is_low:
+                async with self._turn:
+                    if self._is_low:
+                        await self._lease(self._goal)
+
+    def _turn_over(self, now: float) -> None:
+        """What was here all the while and not used is idle."""
+        idle = min(self._balance, self._at_first - self._demand.used)
+        self._demand.begin(now)
+        self._most_spare = _SPARE * self.rate.burst / max(1, self._routers())
+        idle -= self._demand.kept(now, self._most_spare)
+        self._at_first = self._balance
+        self._surplus = max(idle, 0.0) or min(self._balance, 0.0)
         if self._share is not None:  # leases are what an outage is lived on
+            self._surplus = 0.0
             if self._share.at(now, self._share_rate) >= self._share_rate.burst:
                 self._share = None  # nothing is owed, whether the store is back or not
-            return
-        with suppress(AccountsDown):  # the bucket fills again without what was idle; what is owed stays owed
-            if idle > 0:
-                self._balance -= idle
-                self._period.balance -= idle
-                await self._pay(-idle)
-            elif self._balance < 0:
-                await self._repay()
 
-    def _known_to_lack(self, units: float) -> bool:
-        now = self._clock()
-        return (
-            now - self._level.as_of_s < _KNOWN_FOR_S and self._level.at(now, self.rate) < units - self._balance - _GRAIN
-        )
+    @property
+    def _is_low(self) -> bool:
+        """Whether more should be leased already; of a tenant that asked for nothing lately it never is."""
+        if not self._demand.used or self._share is not None:
+            return False
+        low = self._demand.low(self._clock(), self._most_spare)
+        return self._balance < low and not self.is_known_to_lack(self._goal)
+
+    @property
+    def _goal(self) -> float:
+        return self._demand.goal(self._clock(), self._most_spare, _LEASED_AHEAD * self.rate.burst)
 
     async def _fill(self, need: float) -> None:
         try:
@@ -145,7 +183,8 @@ class Allowance:
         if need - self._balance > rate.burst:
             await self._repay()
         short = need - self._balance
-        ahead = min(self._wanted + self._expected, max(need, _LEASED_AHEAD * rate.burst))
+        expected = self._demand.expected(self._clock()) + self._demand.spare(self._most_spare)
+        ahead = min(self._wanted + expected, max(need, _LEASED_AHEAD * rate.burst))
         lease = await self._buckets.lease(self._bucket, rate, short, max(short, ahead - self._balance))
         self._balance += lease.units
         there = lease.left if lease.units else short - lease.retry_s * rate.per_s
@@ -154,12 +193,6 @@ class Allowance:
             owed = self._share_rate.burst - self._share.at(self._clock(), self._share_rate)
             await self._pay(owed)
             self._share = None
-
-    @property
-    def _expected(self) -> float:
-        """Units that the next requests will use, by the last ones' pace."""
-        elapsed_s = max(_AHEAD_S, self._clock() - self._period.since_s)
-        return _AHEAD_S * max(self._pace, self._period.used / elapsed_s)
 
     @property
     def _share_rate(self) -> Rate:
@@ -197,12 +230,3 @@ class _Level:
 
     def at(self, now_s: float, rate: Rate) -> float:
         return min(rate.burst, self.units + (now_s - self.as_of_s) * rate.per_s)
-
-
-@dataclass(slots=True)
-class _Period:
-    """What was here when it began, and what was used since."""
-
-    since_s: float
-    balance: float
-    used: float = 0.0

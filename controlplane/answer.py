@@ -58,7 +58,7 @@ class Answer:
 async def pieces(
     answering: Answering, prompt_tokens: int, detokenizer: Detokenizer, stops: Sequence[str]
 ) -> AsyncGenerator[Piece, None]:
-    """Yield text as it comes, the last piece with its finish. Leaving early ends the generation."""
+    """Yield text as it comes, the last piece with its finish, and billed. Leaving early ends the generation."""
     held, produced = "", 0
     try:
         async for delta in _all(answering):
@@ -67,6 +67,7 @@ async def pieces(
             usage = Usage(prompt_tokens, produced, delta.cached_tokens)
             at = min((held.find(stop) for stop in stops if stop in held), default=-1)
             if at >= 0:
+                await answering.stop()
                 yield Piece(held[:at], "stop", usage)
                 return
             keep = 0 if delta.finish else _may_begin_stop(held, stops)

@@ -32,8 +32,9 @@ class RouterSettings(BaseModel):
     )
     default_top_p: float = Field(default=0.9, gt=0, le=1, description="where a client sets none")
     fair_queue: bool = Field(
-        default=False,
-        description="where replicas are saturated, queue in the router, tenants taking turns by weight and by tokens",
+        default=True,
+        description="where replicas are saturated, queue in the router, tenants taking turns by weight and by tokens; "
+        "not where Ray places requests",
     )
     metrics_need_key: bool = Field(default=False, description="/metrics only with the operator's key; see docs")
     default_max_tokens: int = Field(default=512, ge=1, description="output tokens where a client sets no limit")
@@ -92,6 +93,16 @@ class Settings(BaseModel):
     @property
     def policy_name(self) -> str:
         return self.routing.name if isinstance(self.routing, PolicySettings) else self.routing
+
+    @property
+    def queues_here(self) -> bool:
+        """Whether requests wait in the router; those that Ray places wait where Ray has them wait."""
+        return self.router.fair_queue and self.routing != RAY
+
+    @property
+    def least_in_flight(self) -> int:
+        """Requests that a replica is given however long they take: Ray scales by those that it sees."""
+        return 0 if self.replicas.max_count is None else int(self.replicas.target_ongoing_requests) + 2
 
     @property
     def tenants_file(self) -> Path:

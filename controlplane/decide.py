@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from ..directory import Domain, HolderId, Keyring, Load, Prefix, Segment, domain
 from ..directory.wire import Served
 from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked, waits_at_most
 from ..policies.field import HELD, Field
-from ..workers import Ticket
+from ..workers import Public, Ticket
 from .confinement import allowed
 from .decision import Decision
+from .public import Lead
 from .sight import Sight
 from .tenants import label
 from .write_limit import WITHIN, Budget, Verdict
@@ -51,6 +52,7 @@ class Asked:
     deadline_s: float  # Unix time
     affinity: int = 0  # see `RoutedRequest`
     budget: Budget | None = None  # of its tenant's write limit; None: there is none
+    public: Lead | None = None  # what its prompt begins with that its tenant shares with others
 
 
 class Decider:
@@ -101,6 +103,7 @@ class Decider:
         )
         candidates, verdict = self._allowed(asked, candidates)
         choice, reason = self._choose(request, candidates)
+        own = verdict.answer != "bypass"  # under another salt nobody has promised anything
         reason = "; ".join(part for part in (blind, _said(verdict), reason) if part)
         decision = Decision(
             id=secrets.token_hex(8),
@@ -117,9 +120,9 @@ class Decider:
             directory_age_ms=self._sight.age_ms(choice.replica) if choice and not blind else 0.0,
             traceparent=asked.traceparent,
             over_limit=None if verdict.answer == "within" else verdict.answer,
-            claimed_tokens=self._sight.claimed(choice.replica) if choice and not blind else 0,
+            claimed_tokens=self._sight.claimed(choice.replica) if choice and not blind and own else 0,
         )
-        if asked.budget is not None and decision.over_limit is None:
+        if asked.budget is not None and verdict.charged:
             asked.budget.charge(decision.id, decision.predicted_cached_tokens)
         return decision
 
@@ -139,7 +142,7 @@ class Decider:
         One that is `firm` stands whatever the replica has to do.
         """
         choice, chosen, bypass = decision.choice, decision.chosen, decision.over_limit == "bypass"
-        salt, segments = self._derived(secrets.token_hex(_SALT_BYTES)) if bypass else self._secret(asked.domain)
+        salt, segments, public = self._parts(asked, bypass)
         prompt_blocks = -(-decision.request.prompt_tokens // self._block_tokens)
         number, most_waiting = 0, None
         ranks: tuple[ReplicaId, ...] = ()
@@ -163,6 +166,7 @@ class Decider:
             issued_s=decision.at_ns / 1e9,
             published=not bypass,
             most_waiting_tokens=most_waiting,
+            public=public,
         ).signed(self._ticket_key)
         self._await(ticket, decision)
         return ticket
@@ -225,7 +229,15 @@ class Decider:
         return salt, (Segment(domain_key(salt, self._model, "", self._block_tokens), _ALL_BLOCKS),)
 
     def _prefix(self, asked: Asked) -> Prefix:
-        return Prefix(asked.words, self._block_tokens, self._secret(asked.domain)[1])
+        return Prefix(asked.words, self._block_tokens, self._parts(asked)[1])
+
+    def _parts(self, asked: Asked, bypass: bool = False) -> tuple[str, tuple[Segment, ...], Public | None]:
+        """Its own salt, the segments that its prompt passes through, and what of it is public, which comes first."""
+        salt, own = self._derived(secrets.token_hex(_SALT_BYTES)) if bypass else self._secret(asked.domain)
+        if bypass or (lead := asked.public) is None:
+            return salt, own, None
+        shared, [segment] = self._secret(lead.domain)
+        return salt, (replace(segment, until_block=lead.blocks), *own), Public(shared, lead.blocks)
 
     def _look(self, asked: Asked) -> Seen:
         """What is known for this decision: as it was seen ahead, if nothing was decided since."""
@@ -260,7 +272,7 @@ class Decider:
             return candidates, WITHIN
         share, tag = asked.budget.rules.resident_share, self._secret(asked.domain)[1][0].key.tag
         crowding = share is not None and self._sight.share(tag) > share
-        return allowed(asked.budget, label(asked.domain), candidates, crowding)
+        return allowed(asked.budget, label(asked.domain), candidates, self._prefix(asked) if crowding else None)
 
     def _await(self, ticket: Ticket, decision: Decision) -> None:
         self._awaited[ticket.id] = (ticket, decision.choice, decision.claimed_tokens)

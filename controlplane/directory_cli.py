@@ -1,4 +1,4 @@
-"""`kvplane directory`: three questions to the running application about its cache directory, and who may use it."""
+"""`kvplane directory`: what to ask of the running application's cache directory, its names, and who may use it."""
 
 import json
 from collections.abc import Sequence
@@ -11,10 +11,12 @@ from rich.console import Console
 
 from ..directory import BadHolder, DirectorySettings, HolderId, holder_id
 from ..directory.roles import ROLES, Role
+from .accounts.operating import run
 from .directory_acl import DIRECTORY_ROLES, HOW_TO_APPLY, accesses
 from .directory_tables import show_found, show_stats, show_verified
 from .fetch import fetch
-from .options import STATE, Json, State, Url
+from .options import STATE, Accounts, Json, State, Url
+from .rotate import rotate
 
 _VERIFY_S = 120  # three looks, a repair and some more looks, where nobody answers
 
@@ -69,6 +71,30 @@ def verify(state: State = STATE, url: Url = None, as_json: Json = False) -> None
     else:
         show_verified(report, Console())
     if not report["equal"]:
+        raise typer.Exit(1)
+
+
+@directory.command("rotate")
+def rotate_command(
+    wait_s: Annotated[int, typer.Option("--wait", min=0, help="Seconds to wait for the end; 0: not at all.")] = 120,
+    state: State = STATE,
+    accounts: Accounts = None,
+    as_json: Json = False,
+) -> None:
+    """Give every cached prefix another name, while all goes on; no block is lost to anyone.
+
+    Exits with 1 if it has not ended by then; it goes on by itself.
+    """
+    epochs = run(state, accounts, lambda store: rotate(store, wait_s))
+    if as_json:
+        typer.echo(json.dumps(asdict(epochs)))
+    elif epochs.ending is None:
+        typer.echo(f"All names are of epoch {epochs.present}.")
+    else:
+        typer.echo(
+            f"Epoch {epochs.present} has begun, {epochs.ending} is ending; `kvplane status --json` tells when it has."
+        )
+    if wait_s and epochs.ending is not None:
         raise typer.Exit(1)
 
 

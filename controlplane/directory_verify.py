@@ -15,6 +15,7 @@ import msgspec
 
 from ..directory import Account, HolderId, PageRead, Place
 from .comparing import Finding, Look
+from .directory_report import MirroredPage, MirrorReport
 
 _ASKS = 3  # a page that is rewritten at the wrong moment leaves a place untold; a difference stays
 _REPAIRS = 5  # times to look whether a repair has taken
@@ -35,6 +36,8 @@ class Fleet(Protocol):
     async def accounts(self, holders: Collection[HolderId]) -> Sequence[Account]: ...
 
     async def mirrored(self, holders: Collection[HolderId]) -> Sequence[Mirrored]: ...
+
+    async def mirrors(self) -> Sequence[MirrorReport]: ...
 
     async def rewrite(self, holders: Collection[HolderId]) -> None: ...
 
@@ -88,6 +91,7 @@ async def verify(
         looks = await _look(fleet, open_page, live)
         standing = _still(_findings(looks), standing)
     if standing:
+        standing = await _explained(fleet, standing)
         await _repair(fleet, standing)
     left = standing
     for _ in range(_REPAIRS):
@@ -126,6 +130,19 @@ def _findings(looks: Sequence[Look]) -> list[Finding]:
     return [finding for look in looks for finding in look.findings]
 
 
+async def _explained(fleet: Fleet, findings: Sequence[Finding]) -> list[Finding]:
+    """The same, where a mirror differs because it took a page for impossible with that said."""
+    if all(finding.router is None for finding in findings):
+        return list(findings)
+    aside: dict[tuple[str | None, HolderId], str] = {
+        (mirror.router, page.replica): _why_aside(page)
+        for mirror in await fleet.mirrors()
+        for page in mirror.pages
+        if page.aside
+    }
+    return [msgspec.structs.replace(each, what=aside.get((each.router, each.replica), each.what)) for each in findings]
+
+
 async def _repair(fleet: Fleet, findings: Sequence[Finding]) -> None:
     """The replica is right about itself, and a mirror has nothing but the page."""
     reload = defaultdict[str, list[HolderId]](list)
@@ -136,6 +153,13 @@ async def _repair(fleet: Fleet, findings: Sequence[Finding]) -> None:
         await fleet.rewrite(pages)
     if reload:
         await fleet.reload(reload)
+
+
+def _why_aside(page: MirroredPage) -> str:
+    return (
+        f"has set the page aside, for it cannot be true: {page.implausible} messages told of more blocks in gpu than"
+        f" fit, {page.hasty} of more new ones than can have been computed"
+    )
 
 
 def _held(account: Account) -> Held:

@@ -16,12 +16,24 @@ class Gate:
     """One per router; `run` gives back to the accounts what lies idle here."""
 
     def __init__(self, buckets: Buckets, router: str, routers: Callable[[], int], block_tokens: int) -> None:
-        breaker = Breaker(buckets)
-        self._requests = RequestLimits(breaker, router, routers)
-        self._writes = WriteLimit(breaker, block_tokens, routers)
+        self._breaker = Breaker(buckets)
+        self._requests = RequestLimits(self._breaker, router, routers)
+        self._writes = WriteLimit(self._breaker, block_tokens, routers)
 
-    async def admit(self, caller: Caller, tokens: int) -> Admission:
-        """Let in a request of so many tokens at most. Raises `LimitReached`, and `BadRequest` for one too long."""
+    async def admit(self, caller: Caller, prompt_tokens: int, max_tokens: int) -> Admission:
+        """Let in a request; what it may write is leased along with the rest, so that it waits once.
+
+        Raises `LimitReached`, and `BadRequest` for one too long.
+        """
+        tokens = prompt_tokens + max_tokens
+        writes_ready = self._writes.is_ready(caller, prompt_tokens, max_tokens)
+        if writes_ready and (admission := self._requests.admit_at_once(caller, tokens)) is not None:
+            return admission
+        if not self._breaker.is_open:
+            async with asyncio.TaskGroup() as trips:
+                trips.create_task(self._requests.lease(caller, tokens))
+                if not writes_ready:
+                    trips.create_task(self._writes.budget(caller, prompt_tokens, max_tokens))
         return await self._requests.admit(caller, tokens)
 
     async def budget(self, caller: Caller, prompt_tokens: int, max_tokens: int) -> Budget | None:

@@ -14,10 +14,11 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from ..directory import Domain, HolderId, Holdings, Keyring, Mirror, Overlay, open_pages
+from ..directory import Domain, HolderId, Keyring, Mirror, Overlay, open_pages
+from ..directory.epochs import EpochHoldings, NameEpochs
 from ..directory.wire import Served
 from ..policies import PolicySettings, build_policy
-from ..workers import Lifetime, Sampling, open_usage, prepare_model
+from ..workers import Ending, Lifetime, Sampling, open_usage, prepare_model
 from .accounts import EVERYONE, BookReader, Caller
 from .accounts.settings import open_accounts
 from .answer import Answer, Piece, pieces
@@ -26,6 +27,7 @@ from .decide import Asked, Decider
 from .decision import Decision
 from .directory_report import MirrorReport
 from .directory_verify import Mirrored
+from .epoch_reader import EpochReader
 from .errors import LimitReached
 from .fair_queue import FairQueue
 from .fleet import ServeFleet, told
@@ -34,6 +36,7 @@ from .handle_wire import HandleWire
 from .http import build_http
 from .inspector import Inspector
 from .limits import Admission
+from .lines import LinedWire, Lines
 from .loopback import check_loopback
 from .meeting import Meeting
 from .metrics import Metrics, RouterState
@@ -41,10 +44,12 @@ from .openai import Chat, Completion, sampling
 from .operator import operator_key
 from .prompt import room as room_for
 from .prompt import words_of
+from .public import Lead, PublicPrefixes
+from .public_probing import Probing
 from .registrar import RouterGrant
 from .room import SPARE, Room
 from .roster import roster_of
-from .router_half import Interrupted, RouterHalf
+from .router_half import Attempt, RouterHalf, Wire
 from .router_status import RouterStatus, page_status
 from .scope import affinity_of, part_of
 from .sight import Sight
@@ -98,7 +103,7 @@ class Ingress:
         draw = sampling(asking, self._tokens.stop_token_ids, room_for(words, capacity), default)
         try:
             async with AsyncExitStack() as stack:
-                admission = await self._gate.admit(caller, len(words) // 4 + draw.max_tokens)
+                admission = await self._gate.admit(caller, len(words) // 4, draw.max_tokens)
                 stack.push_async_callback(admission.close)
                 asked = await self._asked(caller, asking, words, draw, traceparent)
                 answering = await self._half.answer(asked, draw, await self._turn(stack, caller, asked))
@@ -160,7 +165,12 @@ class Ingress:
             failures=dict(self._decider.failures),
             mirror_errors=self._mirror.errors,
             misfit=self._meeting.misfit,
+            probing=self._probing.kept_out,
         )
+
+    async def name_epochs(self) -> NameEpochs:
+        """The epochs that this router looks up in."""
+        return self._holdings.epochs
 
     async def mirror_report(self) -> MirrorReport:
         """How this router's mirror does."""
@@ -195,17 +205,33 @@ class Ingress:
         accounts = await stack.enter_async_context(open_accounts(grant.accounts_url, settings.accounts))
         self._book = BookReader(accounts)
         await self._book.look()
+        self._probing = Probing(time.monotonic)
+        self._public = PublicPrefixes(self._tokens, settings.engine.block_tokens, self._probing)
         routers, block_tokens = settings.router.count, settings.engine.block_tokens
         self._gate = Gate(accounts, self._router, lambda: routers, block_tokens)
         keyring = Keyring(grant.master, settings.isolation)
         self._operator_key = operator_key(grant.master)
-        self._holdings = Holdings()
+        self._holdings = EpochHoldings()
+        self._holdings.epochs = grant.epochs
+        epochs = EpochReader(accounts, self._holdings)
+        await epochs.look()
         self._mirror = Mirror(pages, self._holdings, keyring.mac_key, self._learn, time.monotonic)
         overlay = Overlay(self._router, time.monotonic)
         sight = Sight(self._holdings, self._mirror, overlay, self._roster)
-        room = Room(self._router, settings.router.count, self._mirror, overlay, self._roster, self._slots)
-        queues = settings.router.fair_queue
-        self._queue = FairQueue(room, max_waiting=settings.router.max_queued_requests) if queues else None
+        wire: Wire = HandleWire(self._replicas)
+        self._queue: FairQueue | None = None
+        if settings.queues_here:
+            room = Room(
+                self._router,
+                settings.router.count,
+                self._mirror,
+                overlay,
+                self._roster,
+                self._slots,
+                least=settings.least_in_flight,
+            )
+            self._queue = FairQueue(room, max_waiting=settings.router.max_queued_requests)
+            wire = LinedWire(wire, Lines(room, settings.router.max_queued_requests))
         routing = settings.routing
         policy = build_policy(routing, random.Random()) if isinstance(routing, PolicySettings) else None
         self._decider = Decider(self._router, settings.name, block_tokens, keyring, sight, policy, settings.policy_name)
@@ -214,10 +240,10 @@ class Ingress:
         )
         self._half = RouterHalf(
             self._decider,
-            HandleWire(self._replicas),
+            wire,
             self._roster,
             self._record,
-            self._interrupted,
+            self._bill,
             self._tracer.declined,
         )
         self._metrics = Metrics(self._state)
@@ -235,6 +261,7 @@ class Ingress:
         )
         tasks.create_task(self._mirror.run(lambda: [HolderId(replica) for replica in self._roster.live]))
         tasks.create_task(self._book.run())
+        tasks.create_task(epochs.run())
         tasks.create_task(self._gate.run())
         tasks.create_task(self._usage.run())
         tasks.create_task(self._meeting.run())
@@ -252,10 +279,16 @@ class Ingress:
         affinity = affinity_of(domain, asking.prompt_cache_key)
         budget = await self._gate.budget(caller, len(words) // 4, draw.max_tokens)
         deadline_s = time.time() + self._settings.router.request_timeout_s
-        asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s, affinity, budget)
+        public = await self._lead(caller, words, draw.max_tokens)
+        asked = Asked(domain, words, draw.max_tokens, traceparent, deadline_s, affinity, budget, public)
         if budget is not None:
             await budget.appeal(self._decider.held_tokens(asked))
         return asked
+
+    async def _lead(self, caller: Caller, words: bytes, max_tokens: int) -> Lead | None:
+        if not self._settings.isolation:  # all is one domain, that of public prefixes too
+            return None
+        return await self._public.lead(self._book.book, caller.tenant.name, words, max_tokens)
 
     async def _turn(self, stack: AsyncExitStack, caller: Caller, asked: Asked) -> Callable[[Decision], None]:
         """Wait for room where requests queue here; gives what hears of the decision."""
@@ -274,8 +307,8 @@ class Ingress:
             self._metrics.cached_tokens.inc(last.usage.cached)
             self._metrics.output_tokens.inc(last.usage.completion)
 
-    def _interrupted(self, attempt: Interrupted) -> None:
-        self._usage.later(attempt.used(self.model, self._settings.engine.block_tokens))
+    async def _bill(self, attempt: Attempt, ending: Ending) -> None:
+        await self._usage.record(attempt.used(self.model, self._settings.engine.block_tokens, ending))
 
     def _slots(self) -> int:
         """Requests that one replica takes: its batch, and those that start while others' ends are not heard of yet."""
@@ -299,6 +332,7 @@ class Ingress:
             directory_age_s=max((page.age_s for page in seen), default=0.0),
             repeats=self._half.repeats,
             declines=self._half.declines,
+            probings=self._probing.flagged,
             failures=self._decider.failures,
             dropped_spans=self._tracer.dropped,
         )

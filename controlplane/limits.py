@@ -1,16 +1,22 @@
 """What a tenant may ask: requests and tokens a minute, and requests at the same time."""
 
+import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .accounts import Buckets, Caller, Rate, Rules, Tenant
 from .allowance import Allowance
 from .errors import BadRequest, LimitReached
 from .places import Places
+from .tidying import Part, tidy
 
 _MINUTE_S = 60.0
+_OF_REQUESTS, _OF_TOKENS = (
+    (f"x-ratelimit-limit-{what}", f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}")
+    for what in ("requests", "tokens")
+)
 
 
 class RequestLimits:
@@ -35,22 +41,51 @@ class RequestLimits:
         Raises `LimitReached`, having taken nothing, and `BadRequest` for more tokens than the limit will ever allow.
         """
         limits = self._of(caller.tenant)
-        if limits.are_none:
-            return _FREE
         await _draw(caller.tenant, limits, tokens)
         return Admission(limits, tokens)
+
+    def admit_at_once(self, caller: Caller, tokens: int) -> "Admission | None":
+        """Let in a request if all that it takes is here; None, and nothing taken, if not."""
+        limits = self._of(caller.tenant)
+        requests, of_tokens, places = limits.requests, limits.tokens, limits.places
+        if requests is not None and not requests.has(1):
+            return None
+        if of_tokens is not None and not of_tokens.has(tokens):
+            return None
+        if places is not None:
+            if not places.has_one:
+                return None
+            places.take_one()
+        if requests is not None:
+            requests.take(1)
+        if of_tokens is not None:
+            of_tokens.take(tokens)
+        return Admission(limits, tokens)
+
+    async def lease(self, caller: Caller, tokens: int) -> None:
+        """Bring what `admit` takes and is not here, of all limits at the same time; nothing if it is to be refused."""
+        limits = self._of(caller.tenant)
+        requests, of_tokens, places = limits.requests, limits.tokens, limits.places
+        if of_tokens is not None and tokens > of_tokens.rate.burst:
+            return
+        if requests is not None and requests.is_known_to_lack(1):
+            return
+        async with asyncio.TaskGroup() as trips:
+            if requests is not None and not requests.has(1):
+                trips.create_task(requests.ready(1))
+            if of_tokens is not None and not of_tokens.has(tokens):
+                trips.create_task(of_tokens.ready(tokens))
+            if places is not None and not places.has_one:
+                trips.create_task(places.ready())
 
     def headers(self, caller: Caller) -> dict[str, str]:
         """OpenAI's `x-ratelimit-*`, as far as this router knows; for answers and refusals alike."""
         limits = self._of(caller.tenant)
-        return _headers("requests", limits.requests) | _headers("tokens", limits.tokens)
+        return _headers(((limits.requests, _OF_REQUESTS), (limits.tokens, _OF_TOKENS)))
 
     async def tidy(self) -> None:
-        """Give back what lies idle and renew what is held; to be called a few times a second."""
-        for limits in list(self._known.values()):
-            for part in (limits.requests, limits.tokens, limits.places):
-                if part is not None:
-                    await part.tidy()
+        """Keep in hand what is used, and give back what lies idle; to be called a few times a second."""
+        await tidy(part for limits in self._known.values() for part in limits.parts)
 
     def _of(self, tenant: Tenant) -> "_Limits":
         name = tenant.name
@@ -113,11 +148,10 @@ class _Limits:
     places: Places | None = None
 
     @property
-    def are_none(self) -> bool:
-        return self.requests is None and self.tokens is None and self.places is None
-
-
-_FREE = Admission(_Limits(Rules()), 0)
+    def parts(self) -> Iterator[Part]:
+        for part in (self.requests, self.tokens, self.places):
+            if part is not None:
+                yield part
 
 
 async def _draw(tenant: Tenant, limits: _Limits, tokens: int) -> None:
@@ -165,15 +199,15 @@ def _per_minute(allowance: Allowance) -> int:
     return round(allowance.rate.burst)
 
 
-def _headers(what: str, allowance: Allowance | None) -> dict[str, str]:
-    if allowance is None:
-        return {}
-    left, rate = allowance.left, allowance.rate
-    return {
-        f"x-ratelimit-limit-{what}": str(_per_minute(allowance)),
-        f"x-ratelimit-remaining-{what}": str(math.floor(left + 1e-6)),
-        f"x-ratelimit-reset-{what}": _span((rate.burst - left) / rate.per_s),
-    }
+def _headers(of: Sequence[tuple[Allowance | None, tuple[str, str, str]]]) -> dict[str, str]:
+    headers = {}
+    for allowance, (limit, remaining, reset) in of:
+        if allowance is not None:
+            left, rate = allowance.left, allowance.rate
+            headers[limit] = str(_per_minute(allowance))
+            headers[remaining] = str(math.floor(left + 1e-6))
+            headers[reset] = _span((rate.burst - left) / rate.per_s)
+    return headers
 
 
 def _span(seconds: float) -> str:

@@ -21,6 +21,7 @@ class RouterState:
     directory_age_s: float  # of the oldest live replica's page
     repeats: int
     declines: int
+    probings: int
     failures: Mapping[str, int]
     dropped_spans: int
 
@@ -62,6 +63,7 @@ class _Reading(Collector):
         yield GaugeMetricFamily("kvplane_directory_age_seconds", "Age of the oldest page", state.directory_age_s)
         yield CounterMetricFamily("kvplane_repeats", "Attempts repeated on another replica", state.repeats)
         yield CounterMetricFamily("kvplane_declines", "Tickets that replicas sent back, being too busy", state.declines)
+        yield CounterMetricFamily("kvplane_probings", "Tenants kept from public prefixes", state.probings)
         yield CounterMetricFamily("kvplane_dropped_spans", "Spans the store had no room for", state.dropped_spans)
         failures = CounterMetricFamily("kvplane_survived_failures", "Raised while deciding, survived", labels=["what"])
         for what in ("directory", "policy", "learning"):

@@ -11,13 +11,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 import ray
+from ray import serve
 
 from ..directory import DirectorySettings, EmbeddedShards, EmbeddedStore, HolderId, Keyring, holder_id
+from ..directory.departed import Departed
+from ..directory.epochs import NameEpochs
 from ..workers import Lifetime, Registration
 from .accounts import TenantKeys, parse_tenants, take_in, write_example
 from .accounts.settings import AccountsSettings, open_accounts
 from .errors import ConfigError
+from .naming_processes import ServeProcesses
 from .operator import ACCOUNTS_FILE, MASTER_FILE, read_master, write_secret
+from .rotation import Rotation
 
 _MASTER_BYTES = 32
 
@@ -29,6 +34,7 @@ class RouterGrant(msgspec.Struct, frozen=True):
     directory_url: str
     accounts_url: str
     usage_url: str
+    epochs: NameEpochs = NameEpochs()
 
     def __repr__(self) -> str:
         return "RouterGrant(...)"
@@ -50,7 +56,7 @@ class Registrar:
         self._shards: EmbeddedShards | None = None
         self._last_epoch = 0
         self._lifetime = Lifetime()
-        await self._lifetime.open(lambda stack, _: self._open(state, stack))
+        await self._lifetime.open(lambda stack, tasks: self._open(state, stack, tasks))
 
     async def register(self, replica: str, node: str) -> Registration:
         """A replica's epoch and keys. Epochs rise with time, so that a later life outranks an earlier one.
@@ -65,11 +71,12 @@ class Registrar:
         epoch = self._last_epoch
         mac_key = self._keyring.mac_key(holder_id(replica), epoch)
         url = await self._replica_url(holder_id(replica))
-        return Registration(epoch, mac_key, self._keyring.ticket_key(), url, self._usage_url)
+        ticket_key, name_epoch = self._keyring.ticket_key(), self._rotation.epochs.present
+        return Registration(epoch, mac_key, ticket_key, url, self._usage_url, name_epoch)
 
     async def grant(self) -> RouterGrant:
         """What a router needs to derive keys, read the directory and know the tenants."""
-        return RouterGrant(self._master, self._address(), self._accounts_url, self._usage_url)
+        return RouterGrant(self._master, self._address(), self._accounts_url, self._usage_url, self._rotation.epochs)
 
     async def status(self) -> dict[str, object]:
         """Where directory and accounts are, and how the shards do where they are embedded."""
@@ -78,6 +85,8 @@ class Registrar:
             "directory": _without_password(self._address()),
             "accounts": _without_password(self._accounts_url),
             "shards": shards,
+            "name_epoch": self._rotation.epochs.present,
+            "ending_epoch": self._rotation.epochs.ending,
             "pid": os.getpid(),
         }
 
@@ -88,9 +97,10 @@ class Registrar:
     async def __del__(self) -> None:
         await self._lifetime.close()
 
-    async def _open(self, state: Path, stack: AsyncExitStack) -> None:
+    async def _open(self, state: Path, stack: AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
         if self._url is None:
             self._shards = await stack.enter_async_context(EmbeddedShards(state / "directory"))
+            tasks.create_task(Departed(self._shards, self._directory).run())
         if not self._accounts_url:
             store = await stack.enter_async_context(EmbeddedStore(state / "accounts"))
             self._accounts_url, operators_url = store.url_of("accounts-router"), store.url_of("accounts-operator")
@@ -98,9 +108,13 @@ class Registrar:
         else:
             self._usage_url = operators_url = self._accounts_url
         await asyncio.to_thread(write_secret, state / ACCOUNTS_FILE, operators_url)
-        async with open_accounts(operators_url, self._accounts) as accounts:
-            if await accounts.revision() == 0:
-                await take_in(accounts, await asyncio.to_thread(_first_tenants, self._tenants))
+        accounts = await stack.enter_async_context(open_accounts(operators_url, self._accounts))
+        if await accounts.revision() == 0:
+            await take_in(accounts, await asyncio.to_thread(_first_tenants, self._tenants))
+        processes = ServeProcesses(serve.get_replica_context().app_name)
+        self._rotation = Rotation(accounts, processes, time.monotonic)
+        self._rotation.epochs = await accounts.epochs()
+        tasks.create_task(self._rotation.run())
 
     async def _replica_url(self, holder: HolderId) -> str:
         """Embedded shards give each replica a user that may write its own page and nothing else."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
 from ..directory import Load
-from ..workers import Delta, Sampling, Ticket, Usage
+from ..workers import Delta, Ending, Sampling, Ticket, Usage
 from .decide import Asked, Decider
 from .decision import Decision
 from .errors import Overloaded, TimedOut
@@ -63,27 +65,36 @@ class Answering:
     first: Delta
     rest: AsyncGenerator[Delta, None]
     close: Callable[[], Awaitable[None]]  # ends the generation if it still runs, and settles the ticket
+    stop: Callable[[], Awaitable[None]]  # the same where the client has all it asked for; billed when it returns
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """What had come of an attempt when its replica failed, in tokens."""
+@dataclass(slots=True)
+class Attempt:
+    """What has come of an attempt so far, in tokens."""
 
     ticket: Ticket
     prompt: int
-    cached: int
-    output: int
+    cached: int = 0
+    output: int = 0
 
-    def used(self, model: str, block_tokens: int) -> Usage:
-        """What it is billed as; if the replica did account for it, that stands."""
-        return Usage.of(self.ticket, model, block_tokens, self.prompt, self.cached, self.output, "interrupted")
+    def used(self, model: str, block_tokens: int, finish: Ending) -> Usage:
+        """What it is billed as, unless its replica lives to say what it generated."""
+        used = Usage.of(self.ticket, model, block_tokens, self.prompt, self.cached, self.output, finish)
+        return msgspec.structs.replace(used, observed=True)
+
+
+Bill = Callable[[Attempt, Ending], Awaitable[None]]
+
+
+async def _nobody(attempt: Attempt, ending: Ending) -> None:
+    """Where nothing is billed."""
 
 
 class RouterHalf:
     """Joins the decision to the transport. `record` writes a decision down and gives its traceparent.
 
-    `interrupted` hears of an attempt that its replica may not have lived to account for, `declined` of a decision that
-    its replica did not carry out.
+    `bill` takes down an attempt whose end its replica does not see, or may not live to account for, before the request
+    goes on; `declined` hears of a decision that its replica did not carry out.
     """
 
     def __init__(
@@ -92,7 +103,7 @@ class RouterHalf:
         wire: Wire,
         roster: Roster,
         record: Callable[[Decision], str],
-        interrupted: Callable[[Interrupted], None] = lambda attempt: None,
+        bill: Bill = _nobody,
         declined: Callable[[Ticket], None] = lambda ticket: None,
         attempts: int = 4,
     ) -> None:
@@ -100,7 +111,7 @@ class RouterHalf:
         self._wire = wire
         self._roster = roster
         self._record = record
-        self._interrupted = interrupted
+        self._bill = bill
         self._declined = declined
         self._attempts = attempts
         self.repeats = 0
@@ -128,11 +139,13 @@ class RouterHalf:
         raise AssertionError("a firm ticket is not declined")
 
     async def _first(self, decision: Decision, ticket: Ticket, asked: Asked, sampling: Sampling) -> Answering:
-        deltas = self._deltas(ticket, asked.words, sampling)
+        attempts: list[Attempt] = []
+        deltas = self._deltas(ticket, asked.words, sampling, attempts)
         close = partial(self._close, ticket, deltas)
+        stop = partial(self._stop, ticket, deltas, attempts)
         try:
             async with asyncio.timeout(max(0.0, asked.deadline_s - time.time())):
-                return Answering(decision, await anext(deltas), deltas, close)
+                return Answering(decision, await anext(deltas), deltas, close, stop)
         except TimeoutError as exc:
             await close()
             raise TimedOut("no replica produced a token before the request's deadline; try again later") from exc
@@ -140,7 +153,9 @@ class RouterHalf:
             await close()
             raise
 
-    async def _deltas(self, ticket: Ticket, words: bytes, sampling: Sampling) -> AsyncGenerator[Delta, None]:
+    async def _deltas(
+        self, ticket: Ticket, words: bytes, sampling: Sampling, attempts: list[Attempt]
+    ) -> AsyncGenerator[Delta, None]:
         """All tokens, from as many replicas as it takes: what one has generated is prompt to the next.
 
         A seed's draws begin anew there, so an answer that outlived its replica is a good one, not the very same.
@@ -149,39 +164,44 @@ class RouterHalf:
         produced: list[int] = []
         engines_lost = 0
         for attempt in range(self._attempts):
-            before, cached = len(produced), 0
-            left = replace(sampling, max_tokens=sampling.max_tokens - before)
+            came = Attempt(ticket, len(words) // 4 + len(produced))
+            attempts.append(came)
+            left = replace(sampling, max_tokens=sampling.max_tokens - len(produced))
             async with aclosing(self._wire(ticket, words + _packed(produced), left)) as deltas:
                 try:
                     while delta := await _next(deltas, wait_s=_STALL_S if first else None):
-                        first, cached = first or delta, delta.cached_tokens
+                        first, came.cached = first or delta, delta.cached_tokens
                         produced += delta.token_ids
+                        came.output += len(delta.token_ids)
                         yield replace(first, token_ids=delta.token_ids, finish=delta.finish)
                         if delta.finish:
                             return
                     raise ReplicaUnwell("the answer ended without a finish")
                 except (ReplicaGone, ReplicaUnwell) as exc:
-                    came = Interrupted(ticket, len(words) // 4 + before, cached, len(produced) - before)
                     if isinstance(exc, EngineLost):
                         engines_lost += 1
                     if engines_lost == _ENGINES_AT_MOST:
-                        self._interrupted(came)
+                        await self._bill(came, "interrupted")
                         raise Overloaded("two engines in turn died of this request; it is not tried again") from exc
-                    ticket = self._elsewhere(came, exc)
+                    ticket = await self._elsewhere(came, exc)
             await asyncio.sleep(_PAUSE_S * attempt)
         raise Overloaded(f"{self._attempts} replicas in turn failed this request; try again later")
 
-    def _elsewhere(self, attempt: Interrupted, exc: Exception) -> Ticket:
+    async def _elsewhere(self, attempt: Attempt, exc: Exception) -> Ticket:
         self.repeats += 1
         where = self._roster.whereabouts(attempt.ticket.id)
         log.warning("request %s failed on replica %s: %r; trying elsewhere", attempt.ticket.id, where, exc)
         if where is not None or attempt.output:
-            self._interrupted(attempt)
+            await self._bill(attempt, "interrupted")
         if where is None:
             return self._decider.repeat(attempt.ticket, without="")
         if isinstance(exc, ReplicaGone):
             self._roster.bury(where)
         return self._decider.repeat(attempt.ticket, without=where)
+
+    async def _stop(self, ticket: Ticket, deltas: AsyncGenerator[Delta, None], attempts: Sequence[Attempt]) -> None:
+        await self._close(ticket, deltas)
+        await self._bill(attempts[-1], "stop")
 
     async def _close(self, ticket: Ticket, deltas: AsyncGenerator[Delta, None]) -> None:
         self._decider.ended(ticket)

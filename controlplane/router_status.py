@@ -20,6 +20,7 @@ class RouterStatus(msgspec.Struct, frozen=True):
     failures: dict[str, int]
     mirror_errors: int
     misfit: str | None  # why the fleet at its worst does not fit this router's mirror
+    probing: tuple[str, ...]  # tenants that share nothing public for the time being
 
 
 def page_status(replica: str, seen: Seen | None) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def show_status(report: Report, console: Console) -> None:
         )
         if router["misfit"]:
             console.print(router["misfit"], soft_wrap=True)
+        if router["probing"]:
+            console.print(f"probed a public prefix and share none for now: {', '.join(router['probing'])}")
         _show("Pages as it sees them", router["pages"], console)
 
 

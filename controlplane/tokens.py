@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from ..workers import read_config
+from ..workers.chat_format import read_chat_format
 from .errors import BadRequest
 
 _PLAIN_TEMPLATE = (  # for base models, which bring none
@@ -96,18 +96,11 @@ class Detokenizer:
 
 
 def load_tokens(folder: Path) -> Tokens:
-    """Read a prepared model folder."""
-    config = read_config(folder)
+    """Read an engine's model folder. Raises `BadModel`, also for a tokenizer that is not the model's."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    template = folder / "chat_template.jinja"
-    text = template.read_text() if template.exists() else _PLAIN_TEMPLATE
-    bos, eos = config.bos_id, config.eos_ids[0] if config.eos_ids else None
-    specials = {"bos_token": _token(tokenizer, bos), "eos_token": _token(tokenizer, eos)}
-    return Tokens(tokenizer, _environment().from_string(text), specials, config.eos_ids)
-
-
-def _token(tokenizer: Tokenizer, id: int | None) -> str:
-    return "" if id is None else tokenizer.id_to_token(id) or ""
+    chat = read_chat_format(folder, {id: token for token, id in tokenizer.get_vocab().items()})
+    specials = {"bos_token": chat.bos_token, "eos_token": chat.eos_token}
+    return Tokens(tokenizer, _environment().from_string(chat.template or _PLAIN_TEMPLATE), specials, chat.eos_ids)
 
 
 def _packed(ids: Sequence[int]) -> bytes:

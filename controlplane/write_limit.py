@@ -10,7 +10,9 @@ from typing import Literal
 from ..directory.wire import Served
 from .accounts import Buckets, Caller, OverLimit, Rate, Rules
 from .allowance import Allowance
+from .doorkeeper import Doorkeeper
 from .errors import ApiError, BadRequest, LimitReached
+from .tidying import tidy
 
 _MINUTE_S = 60.0
 _CHARGES = 10_000  # decisions remembered; one that is forgotten stays charged as expected
@@ -25,6 +27,7 @@ class Verdict:
     answer: Literal["within"] | OverLimit
     reason: str = ""
     retry_s: float = 0.0  # infinite: never
+    charged: bool = False  # what will be written counts against the limit
 
     def refusal(self, tenant: str) -> ApiError:
         """What a client is told where the answer is to reject."""
@@ -35,7 +38,7 @@ class Verdict:
         return LimitReached(message, "write_limit_exceeded", retry_after_s)
 
 
-WITHIN = Verdict("within")
+WITHIN = Verdict("within", charged=True)
 
 
 class WriteLimit:
@@ -56,13 +59,25 @@ class WriteLimit:
         self._charges: OrderedDict[str, _Charge | None] = OrderedDict()  # None: settled
 
     async def budget(self, caller: Caller, prompt_tokens: int, max_tokens: int) -> "Budget":
-        """What a request may write; so much is leased as its tenant's requests usually do of what they could."""
+        """What a request may write; so much is leased as its tenant's requests usually do of what they could.
+
+        What it could at the most is leased along, or soon, where that is little of the limit, lest replicas that hold
+        less than others be left out for want of a lease.
+        """
         writer = self._writer(caller)
-        output_tokens = math.ceil(writer.output_share * max_tokens)
-        budget = Budget(self._charges, writer, self._block_tokens, prompt_tokens, max_tokens, output_tokens)
+        budget = self._budget(writer, prompt_tokens, max_tokens)
         if writer.allowance is not None:
-            await writer.allowance.ready(math.ceil(writer.written_share * budget.blocks(0)))
+            most = budget.blocks(0)
+            await writer.allowance.ready(math.ceil(writer.written_share * most), most)
         return budget
+
+    def is_ready(self, caller: Caller, prompt_tokens: int, max_tokens: int) -> bool:
+        """Whether `budget` would find here what it leases."""
+        writer = self._writer(caller)
+        if writer.allowance is None:
+            return True
+        most = _blocks(prompt_tokens + math.ceil(writer.output_share * max_tokens), self._block_tokens)
+        return writer.allowance.has(math.ceil(writer.written_share * most))
 
     def settle(self, served: Served) -> None:
         """Refund what was not written, or owe what was beyond; once. Of an attempt that failed nobody knows it."""
@@ -74,10 +89,12 @@ class WriteLimit:
         charge.settle(written, served.output_tokens)
 
     async def tidy(self) -> None:
-        """Give back what lies idle; to be called a few times a second."""
-        for writer in list(self._writers.values()):
-            if writer.allowance is not None:
-                await writer.allowance.tidy()
+        """Keep in hand what is used, and give back what lies idle; to be called a few times a second."""
+        await tidy(writer.allowance for writer in self._writers.values() if writer.allowance is not None)
+
+    def _budget(self, writer: "_Writer", prompt_tokens: int, max_tokens: int) -> "Budget":
+        output_tokens = math.ceil(writer.output_share * max_tokens)
+        return Budget(self._charges, writer, self._block_tokens, prompt_tokens, max_tokens, output_tokens)
 
     def _writer(self, caller: Caller) -> "_Writer":
         tenant = caller.tenant
@@ -119,6 +136,7 @@ class Budget:
         self._prompt_tokens = prompt_tokens
         self._max_tokens = max_tokens
         self._output_tokens = output_tokens  # as far as its tenant's earlier ones tell
+        self._sightings: int | None = None
 
     @property
     def rules(self) -> Rules:
@@ -145,6 +163,13 @@ class Budget:
         terms = f"{rules.write_blocks_per_minute} a minute and {allowance.rate.burst:.0f} at once"
         reason = f"{blocks} blocks to write, of {terms}"
         return Verdict(rules.over_write_limit, reason, allowance.wait_s(blocks))
+
+    def sighted(self, name: int) -> int:
+        """How often its tenant's requests lately had this prefix to write; of one request only the first counts."""
+        if self._sightings is None:
+            doorkeeper = self._writer.doorkeeper = self._writer.doorkeeper or Doorkeeper()
+            self._sightings = doorkeeper.seen(name)
+        return self._sightings
 
     async def appeal(self, cached_tokens: int, crowding: bool = False) -> Verdict:
         """The same, once the bucket was asked for just that: the last word where more is to be written than usual."""
@@ -184,6 +209,7 @@ class _Writer:
     allowance: Allowance | None = None
     output_share: float = 1.0  # of max_tokens
     written_share: float = 1.0  # of prompt and expected output
+    doorkeeper: Doorkeeper | None = None  # of prefixes asked for while it is over its share
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,13 @@ class Tree:
             self.block(parent).adopt(engine_hash)
 
     def children(self, block: Block) -> Iterator[Block]:
+        return map(self.known.__getitem__, self.heirs(block))
+
+    def heirs(self, block: Block) -> Iterator[Hashable]:
+        """The hashes of the children."""
         if block.child is not None:
-            yield self.known[block.child]
-        for child in block.siblings or ():
-            yield self.known[child]
+            yield block.child
+        yield from block.siblings or ()
 
     def chain(self, tip: Block, names: Names) -> Chain:
         """The running hash of all words up to `tip`: its own if no other child took it, else computed anew."""
@@ -81,12 +84,18 @@ class Tree:
             tip = self.known[tip.parent]
         return Chain(names.key, b"".join(reversed(words)))
 
-    def forget(self, engine_hash: Hashable | None, block: Block) -> None:
-        """A block with no copy and no child says nothing more; its parent may have waited only for it."""
+    def forget(self, engine_hash: Hashable | None, block: Block) -> list[Hashable]:
+        """A block with no copy and no child says nothing more; its parent may have waited only for it.
+
+        Returns the hashes that are not known any more.
+        """
+        forgotten: list[Hashable] = []
         while engine_hash is not None and not block.copies and block.child is None:
             del self.known[engine_hash]
+            forgotten.append(engine_hash)
             if not block.words:
-                return
+                break
             child, engine_hash = engine_hash, block.parent
             block = self.known[engine_hash]
             block.abandon(child)
+        return forgotten

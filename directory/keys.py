@@ -5,6 +5,7 @@ import hmac
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
@@ -20,6 +21,7 @@ NAME_BITS = 60  # what a Python int holds in two digits: a table of names is a t
 _PRF_BYTES = 32
 _SEED_BYTES = 8
 _TAG_BYTES = 8
+_EPOCHS = 2  # of one domain key at hand: that which is, and that which ends
 _NAME = (1 << NAME_BITS) - 1
 
 
@@ -31,20 +33,22 @@ class Domain:
     workspace: str
     isolation_key: str = ""
     part: str = ""  # of it, where the tenant's own rule divides it by a field of the request
+    salt_epoch: int = 0  # what was cached under another one is out of reach
 
 
 @dataclass(frozen=True, slots=True)
 class DomainKey:
-    """What names the prefixes of one domain, for one model, adapter and block size.
+    """What names the prefixes of one domain, for one model, adapter and block size, in one name epoch.
 
     A name is AES over a fingerprint of 16 bytes, cut to 60 bits: xxh3 is fast and no secret keeper, AES makes the
     name unguessable without the key. Fingerprints are blocks of their own, so ECB is the bare permutation that is
-    wanted, and many are one call.
+    wanted, and many are one call. The tag is the same in every epoch: it tells domains apart and nothing of prompts.
     """
 
     prf: bytes = field(repr=False)
     seed: int = field(repr=False)
     tag: DomainTag
+    in_epoch: Callable[[int], "DomainKey"] = field(repr=False, compare=False)  # the same domain's key in another one
     _encrypt: Callable[[bytes], bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,10 +78,10 @@ class Keyring:
         self._master = master
         self._isolated = isolated
 
-    def salt(self, domain: Domain, salt_epoch: int = 0) -> str:
+    def salt(self, domain: Domain) -> str:
         """The cache salt of a domain: 64 lower-case hex digits, whatever the domain is called."""
         domain = domain if self._isolated else Domain("", "")
-        parts = (domain.organisation, domain.workspace, domain.isolation_key, domain.part, str(salt_epoch))
+        parts = (domain.organisation, domain.workspace, domain.isolation_key, domain.part, str(domain.salt_epoch))
         return hmac.new(self._master, _packed("kvplane salt", *parts), hashlib.sha256).hexdigest()
 
     def mac_key(self, holder: HolderId, epoch: int) -> bytes:
@@ -95,10 +99,16 @@ class Keyring:
 
 def domain_key(salt: str, model: str, adapter: str, block_tokens: int, name_epoch: int = 0) -> DomainKey:
     """Derive what names prefixes from the salt alone, so a replica can name only what it serves."""
-    info = ("kvplane domain", model, adapter, str(block_tokens), str(name_epoch))
-    okm = _derived(salt.encode(), _PRF_BYTES + _SEED_BYTES + _TAG_BYTES, *info)
-    prf, seed, tag = okm[:_PRF_BYTES], okm[_PRF_BYTES:-_TAG_BYTES], okm[-_TAG_BYTES:]
-    return DomainKey(prf, int.from_bytes(seed, "little"), DomainTag(tag.hex()))
+    parts = (model, adapter, str(block_tokens))
+    tag = hmac.digest(salt.encode(), _packed("kvplane domain tag", *parts), "sha256")[:_TAG_BYTES]
+    in_epoch = partial(_epoch_key, salt.encode(), parts, DomainTag(tag.hex()))
+    return in_epoch(name_epoch)
+
+
+def _epoch_key(salt: bytes, parts: tuple[str, ...], tag: DomainTag, name_epoch: int) -> DomainKey:
+    okm = _derived(salt, _PRF_BYTES + _SEED_BYTES, "kvplane domain", *parts, str(name_epoch))
+    in_epoch = lru_cache(_EPOCHS)(partial(_epoch_key, salt, parts, tag))
+    return DomainKey(okm[:_PRF_BYTES], int.from_bytes(okm[_PRF_BYTES:], "little"), tag, in_epoch)
 
 
 def _derived(key: bytes, length: int, *info: str) -> bytes:

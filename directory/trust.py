@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +11,14 @@ from numpy.typing import NDArray
 from .ids import HolderId
 
 _ALLOWED = 0.3  # of what is promised may be lost: an honest cache loses a tenth, one that claims it double loses half
-_SUSPECT = 10.0  # promises lost in excess of that; fifteen whole ones in a row, and no honest burst is so long
+_SUSPECT = 13.5  # promises lost in excess of that; twenty whole ones in a row, and no honest burst is so long
 _MOST = 30.0  # whoever lied for long is trusted again after a hundred promises kept
 _KEEP = 0.9  # of the average, with each further promise
-_RISE = 0.01  # of a suspect's factor with each promise, at most
+_WORTH = 0.5  # a suspect that keeps less is believed nothing: any hope at all would bring it what nobody else has
+_RISE = 0.01  # of a suspect's standing with each promise, at most
 _WHOLE_TOKENS = 64  # a smaller promise weighs less: what becomes of one block says little
 _REMEMBERED = 4096
+_PEERS, _FEWEST_PEERS = 32, 3  # others that a holder is measured by, the latest heard of; fewer say nothing
 
 
 @dataclass(slots=True)
@@ -22,7 +26,11 @@ class _Record:
     excess: float = 0.0
     kept: float = 1.0  # of what is promised, on average of the latest twenty
     suspect: bool = False
-    factor: float = 1.0
+    standing: float = 1.0
+
+    @property
+    def factor(self) -> float:
+        return self.standing if self.standing >= _WORTH else 0.0
 
 
 class Trust:
@@ -30,7 +38,11 @@ class Trust:
 
     A holder is suspected once its lost promises, each less what is allowed, add up to what chance and bursts do not
     (a cumulative sum: Page, Continuous Inspection Schemes, 1954). It is then worth what it keeps, falling at once and
-    rising slowly, until the sum is back at nothing. Only too much promised counts; too little earns no credit.
+    rising slowly, until the sum is back at nothing; nothing if that is less than half, for fifty promises at least.
+    Only too much promised counts; too little earns no credit.
+
+    Where prompts queue for seconds much is evicted before they are served, and honest caches lose half of their
+    promises. So what others lose is allowed too, of whom most are taken to be honest.
     """
 
     def __init__(self) -> None:
@@ -46,8 +58,9 @@ class Trust:
         if claimed <= 0:
             return
         record = self._records.pop(holder, None) or _Record()
+        allowed = _ALLOWED + self._lost_by_others
         self._records[holder] = record
-        _weigh(record, min(max(reported, 0), claimed) / claimed, min(1.0, claimed / _WHOLE_TOKENS))
+        _weigh(record, min(max(reported, 0), claimed) / claimed, min(1.0, claimed / _WHOLE_TOKENS), allowed)
         self._set(holder, record.factor)
         if len(self._records) > _REMEMBERED:
             self.forget(next(iter(self._records)))
@@ -70,6 +83,12 @@ class Trust:
         self._records.pop(holder, None)
         self._set(holder, 1.0)
 
+    @property
+    def _lost_by_others(self) -> float:
+        """The part of its promises that the median one of the records has lost lately."""
+        kept = [record.kept for record in islice(reversed(self._records.values()), _PEERS)]
+        return 1.0 - median(kept) if len(kept) >= _FEWEST_PEERS else 0.0
+
     def _set(self, holder: HolderId, factor: float) -> None:
         if factor == self.factor(holder):
             return
@@ -80,12 +99,13 @@ class Trust:
             self._suspects[holder] = factor
 
 
-def _weigh(record: _Record, share: float, weight: float) -> None:
+def _weigh(record: _Record, share: float, weight: float, allowed: float) -> None:
     """Count a promise of which a share was kept."""
     record.kept += (1.0 - _KEEP) * weight * (share - record.kept)
-    record.excess = min(_MOST, max(0.0, record.excess + weight * (1.0 - share - _ALLOWED)))
+    record.excess = min(_MOST, max(0.0, record.excess + weight * (1.0 - share - allowed)))
     if record.excess >= _SUSPECT:
         record.suspect = True
     elif not record.excess:
         record.suspect = False
-    record.factor = min(record.kept, record.factor + _RISE * weight) if record.suspect else 1.0
+    worth = record.kept if record.kept >= _WORTH else 0.0
+    record.standing = min(worth, record.standing + _RISE * weight) if record.suspect else 1.0

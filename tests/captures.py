@@ -1,26 +1,38 @@
 """KV events as real engines published them, kept outside of the repository."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from kvplane.workers.engine import EngineEvent
+from kvplane.workers.gaps import Message
 from kvplane.workers.vllm_events import decode
+from kvplane.workers.window_events import WindowEvent
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "data" / "events"
 
 
-def captured(name: str) -> Sequence[EngineEvent]:
-    """All events of one capture; the test is skipped where it is not at hand."""
+def captured(name: str, read: Callable[[bytes], Sequence[EngineEvent]] = decode) -> Sequence[EngineEvent]:
+    """All events of one capture, of an engine with a single group of layers."""
+    return [event for message in messages(name) for event in read(message.payload)]
+
+
+def batches(name: str, read: Callable[[bytes], Sequence[EngineEvent | WindowEvent]]) -> Sequence[Sequence[object]]:
+    """The events of one capture as they came together."""
+    return [read(message.payload) for message in messages(name)]
+
+
+def messages(name: str) -> Sequence[Message]:
+    """One capture as published; the test is skipped where it is not at hand."""
     path = CAPTURES / name
     if not path.exists():
         pytest.skip(f"no captured events at {path}")
-    return [event for payload in _payloads(path.read_bytes()) for event in decode(payload)]
+    return list(_messages(path.read_bytes()))
 
 
-def _payloads(data: bytes) -> Iterator[bytes]:
+def _messages(data: bytes) -> Iterator[Message]:
     """Records of a time and the frames of one message: topic, seq, payload."""
     at = 0
     while at < len(data):
@@ -31,4 +43,4 @@ def _payloads(data: bytes) -> Iterator[bytes]:
             (size,) = struct.unpack_from("<I", data, at)
             frames.append(data[at + 4 : at + 4 + size])
             at += 4 + size
-        yield frames[2]
+        yield Message(int.from_bytes(frames[1], "big"), frames[2])

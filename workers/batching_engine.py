@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from .engine import Capacity, Delta, EngineDead, EngineEvent, EngineLoad, EngineRequest
+from .offload import Moves
 from .scheduler import Generation, Scheduler, Work
 from .vllm_events import translate
 
@@ -16,8 +17,8 @@ _STUCK_S = 120.0  # a step takes a second on a slow machine
 class Steps(Protocol):
     """Computes a step: a transformer, or a clock."""
 
-    async def compute(self, step: Sequence[Work]) -> Sequence[int]:
-        """Draw one token for each work that `samples`, in order."""
+    async def compute(self, step: Sequence[Work], moves: Moves) -> Sequence[int]:
+        """Make the moves, then draw one token for each work that `samples`, in order."""
         ...
 
 
@@ -62,14 +63,23 @@ class BatchingEngine:
     async def run(self) -> None:
         """Compute steps until cancelled. A step that raises ends the engine, and everyone waiting is told why."""
         try:
-            while True:
-                await self._asked.wait()
-                await self._step()
+            await self._run()
         except Exception as exc:
             self._end(exc)
         except asyncio.CancelledError as exc:
             self._end(exc)
             raise
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if below := self._scheduler.pool.below:
+                    tasks.create_task(below.run(self._asked.set))
+                while True:
+                    await self._asked.wait()
+                    await self._step()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
 
     async def _step(self) -> None:
         step = self._scheduler.plan(self._clock())
@@ -81,8 +91,11 @@ class BatchingEngine:
             self._asked.clear()
             return
         self._step_began = self._clock()
-        sampled = await self._steps.compute(step)
+        pool = self._scheduler.pool
+        sampled = await self._steps.compute(step, pool.below.take_moves() if pool.below else Moves())
         self._step_began = None
+        if pool.below:
+            pool.below.moved()
         for generation, delta in self._scheduler.finish(step, sampled, self._clock()):
             self._streams[generation].put_nowait(delta)
 

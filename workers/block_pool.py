@@ -1,15 +1,19 @@
 """Which blocks of tokens a paged KV cache holds, who uses them and which one goes next; bookkeeping only.
 
-Names are chained as in vLLM: sha256 over (parent's digest, tokens, salt of a prompt's first block), told in
-events by their low 64 bits. Equal content in two physical blocks is stored, and removed, twice.
+Names are chained as in vLLM: sha256 over (parent's digest, tokens, salt of a segment's first block), told in
+events by their low 64 bits. A prompt is one segment, or a public one and behind it its own: the salt that stands at
+the boundary keeps apart all that follows. Equal content in two physical blocks is stored, and removed, twice.
+Where there are tiers below, the last copy sinks into them before its block is taken, and is fetched when asked for.
 """
 
 import hashlib
-import struct
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from .vllm_events import AllBlocksCleared, BlockRemoved, BlockStored, VllmEvent
+from .content import Content, name_of, removed, stored
+from .engine import Public
+from .offload import Fetch, Offload
+from .vllm_events import AllBlocksCleared, VllmEvent, segment_key
 
 _ROOT = hashlib.sha256(b"kvplane: the parent of a prompt's first block").digest()
 
@@ -24,23 +28,32 @@ class Table:
     stored: int = 0  # leading blocks that can be reused by others
     digests: list[bytes] = field(default_factory=list, repr=False)  # of leading full blocks, as far as asked for
     cached: int = 0  # leading blocks that others had stored, when last asked for
+    public: Public | None = None
+    coming: Fetch | None = None  # what follows the stored blocks, from the tiers below
 
     @property
     def tokens(self) -> int:
         return len(self.words) // 4
 
+    def salt_from(self, block: int) -> str:
+        """The salt of the segment that begins with a block, counted from 0; empty where none begins."""
+        if block == (self.public.blocks if self.public else 0):
+            return self.salt
+        return self.public.salt if self.public and not block else ""
+
 
 class BlockPool:
     """A fixed number of blocks: in use, cached and free for the taking, or empty."""
 
-    def __init__(self, blocks: int, block_tokens: int) -> None:
+    def __init__(self, blocks: int, block_tokens: int, below: Offload | None = None) -> None:
         self.blocks = blocks
         self.block_tokens = block_tokens
+        self.below = below
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(blocks))  # the next to go stands first
         self._users = [0] * blocks
-        self._content: list[bytes | None] = [None] * blocks
+        self._content: list[Content | None] = [None] * blocks
         self._holders: dict[bytes, dict[int, None]] = {}  # digest -> blocks of that content, oldest first
-        self._events: list[VllmEvent] = []
+        self._events: list[VllmEvent] = below.events if below else []  # in one order for all tiers
 
     @property
     def free_blocks(self) -> int:
@@ -48,18 +61,22 @@ class BlockPool:
         return len(self._free)
 
     def cached_tokens(self, table: Table) -> int:
-        """Leading tokens that could be reused; never the last one, since its logits must be computed."""
+        """Leading tokens that could be reused, from any tier; never the last one, since its logits must be computed."""
         reusable = (table.tokens - 1) // self.block_tokens
         self._name(table, reusable)
         # A prefix outlives what follows it, so blocks come and go at the end: asking again costs next to nothing.
-        while table.cached and table.digests[table.cached - 1] not in self._holders:
+        # Only what a disk refused or spoiled may be missing further up, and is found when the table is opened.
+        while table.cached and not self._is_held(table.digests[table.cached - 1]):
             table.cached -= 1
-        while table.cached < reusable and table.digests[table.cached] in self._holders:
+        while table.cached < reusable and self._is_held(table.digests[table.cached]):
             table.cached += 1
         return table.cached * self.block_tokens
 
     def open(self, table: Table) -> bool:
-        """Share what is cached and take blocks for the rest of the table's tokens; False changes nothing."""
+        """Share what is cached and take blocks for the rest of the table's tokens; False changes nothing.
+
+        What is fetched from the tiers below is `coming`, until `fill`.
+        """
         hits = self._hits(table)
         missing = self._blocks_for(table.tokens) - len(hits)
         if missing > len(self._free) - sum(1 for block in hits if not self._users[block]):
@@ -68,8 +85,21 @@ class BlockPool:
             self._users[block] += 1
             self._free.pop(block, None)
         table.blocks, table.stored = hits, len(hits)
+        if self.below:
+            reusable = (table.tokens - 1) // self.block_tokens
+            table.coming = self.below.fetch(table.digests[len(hits) : reusable])
         self._take(table, missing)
         return True
+
+    def fill(self, table: Table) -> int | None:
+        """Have the next step put what has come into its blocks; how many lead the table then. None: nothing has."""
+        coming = table.coming
+        if self.below is None or coming is None or coming.depth is None:
+            return None
+        table.coming = None
+        for place, kept in enumerate(coming.blocks[: coming.depth], table.stored):
+            self.below.fill(kept, table.blocks[place])
+        return table.stored + coming.depth
 
     def grow(self, table: Table, tokens: int) -> bool:
         """Make room for that many tokens in all; False changes nothing."""
@@ -84,13 +114,13 @@ class BlockPool:
         first, last = table.stored, computed // self.block_tokens
         if last <= first:
             return
-        self._name(table, last)
-        for block, digest in zip(table.blocks[first:last], table.digests[first:last], strict=True):
+        run = self._contents(table, first, last)
+        for block, content in zip(table.blocks[first:last], run, strict=True):
             assert self._content[block] is None, "a block is stored once"
-            self._content[block] = digest
-            self._holders.setdefault(digest, {})[block] = None
+            self._content[block] = content
+            self._holders.setdefault(content.digest, {})[block] = None
         table.stored = last
-        self._events.append(self._stored(table, first, last))
+        self._events.append(stored(run, "gpu"))
 
     def release(self, table: Table) -> None:
         """Give a sequence's blocks back, the last first: a prefix outlives what follows it."""
@@ -101,6 +131,8 @@ class BlockPool:
                 if self._content[block] is None:
                     self._free.move_to_end(block, last=False)
         table.blocks, table.stored = [], 0
+        if table.coming:
+            table.coming.dropped, table.coming = True, None
 
     def clear(self) -> bool:
         """Forget all cached content; False, and nothing changes, while a sequence uses a block."""
@@ -108,13 +140,19 @@ class BlockPool:
             return False
         self._content = [None] * self.blocks
         self._holders.clear()
+        if self.below:
+            self.below.clear()
         self._events.append(AllBlocksCleared())
         return True
 
     def take_events(self) -> list[VllmEvent]:
         """Hand over what happened since the last call, in order."""
-        events, self._events = self._events, []
+        events = list(self._events)
+        self._events.clear()
         return events
+
+    def _is_held(self, digest: bytes) -> bool:
+        return digest in self._holders or (self.below is not None and digest in self.below)
 
     def _blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_tokens)
@@ -137,36 +175,33 @@ class BlockPool:
             table.blocks.append(block)
 
     def _evict(self, block: int) -> None:
-        digest = self._content[block]
-        if digest is None:
+        content = self._content[block]
+        if content is None:
             return
         self._content[block] = None
-        del self._holders[digest][block]
-        if not self._holders[digest]:
-            del self._holders[digest]
-        self._events.append(BlockRemoved(block_hashes=(_low64(digest),), medium="GPU"))
+        holders = self._holders[content.digest]
+        del holders[block]
+        if not holders:
+            del self._holders[content.digest]
+            if self.below:
+                self.below.sink(content, block)  # told before it is removed: whoever listens knows the block's words
+        self._events.append(removed(content, "gpu"))
 
     def _name(self, table: Table, blocks: int) -> None:
         size = self.block_tokens * 4
         for index in range(len(table.digests), blocks):
             digest = hashlib.sha256(table.digests[-1] if index else _ROOT)
             digest.update(table.words[index * size : (index + 1) * size])
-            if not index:
-                digest.update(table.salt.encode())
+            digest.update(table.salt_from(index).encode())
             table.digests.append(digest.digest())
 
-    def _stored(self, table: Table, first: int, last: int) -> BlockStored:
+    def _contents(self, table: Table, first: int, last: int) -> list[Content]:
+        self._name(table, last)
         size = self.block_tokens * 4
-        words = table.words[first * size : last * size]
-        return BlockStored(
-            block_hashes=tuple(map(_low64, table.digests[first:last])),
-            parent_block_hash=_low64(table.digests[first - 1]) if first else None,
-            token_ids=struct.unpack(f"<{len(words) // 4}I", words),
-            block_size=self.block_tokens,
-            medium="GPU",
-            extra_keys=((table.salt,), *[None] * (last - 1)) if table.salt and not first else None,
-        )
-
-
-def _low64(digest: bytes) -> int:
-    return int.from_bytes(digest[-8:], "big")
+        parent = name_of(table.digests[first - 1]) if first else None
+        run: list[Content] = []
+        for index in range(first, last):
+            words = bytes(table.words[index * size : (index + 1) * size])
+            run.append(Content(table.digests[index], parent, words, segment_key(table.salt_from(index), index)))
+            parent = run[-1].name
+        return run

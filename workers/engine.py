@@ -21,13 +21,22 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Public:
+    """The leading blocks of a prompt that are cached under a salt which several tenants share."""
+
+    salt: str = field(repr=False)
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One prompt to continue. Only requests of the same salt share cache."""
+    """One prompt to continue. Only requests of the same salt share cache; of the same public one, its blocks."""
 
     id: str
     words: bytes  # token ids, little-endian uint32
     salt: str = field(repr=False)
     sampling: Sampling
+    public: Public | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -76,7 +85,7 @@ class Stored:
     parent: BlockHash | None  # the block before the first; None: the first opens a prompt
     words: bytes  # the blocks' tokens, little-endian uint32
     tier: Tier = "gpu"
-    salt: str | None = field(default=None, repr=False)  # known on a prompt's first block; inherited from the parent
+    salt: str | None = field(default=None, repr=False)  # known on a segment's first block; inherited from the parent
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What each request used, written once where it is billed from; the contract, and the simplest keeper of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, Protocol, Self
 
@@ -9,6 +9,7 @@ import msgspec
 from .ticket import Ticket
 
 Ending = Literal["stop", "length", "cancelled", "failed", "interrupted"]
+AttemptKey = tuple[str, int]  # of which decision, and its number
 
 
 class LedgerDown(Exception):
@@ -18,7 +19,8 @@ class LedgerDown(Exception):
 class Usage(msgspec.Struct, array_like=True, frozen=True):
     """One attempt at a request, in tokens: of the prompt `cached` were reused, `written` stored, the rest is neither.
 
-    An attempt that its replica did not live to account for is `interrupted`, by what had come of it.
+    Its replica says what it generated. Its router says how it ended where the replica cannot know, by a stop string or
+    `interrupted`; and what had come of it, `observed`, where the replica did not live to say.
     """
 
     decision: str
@@ -31,6 +33,7 @@ class Usage(msgspec.Struct, array_like=True, frozen=True):
     output_tokens: int
     finish: Ending
     at_s: float  # Unix time of the decision
+    observed: bool = False  # by its router alone
 
     def __post_init__(self) -> None:
         if min(self.cached_tokens, self.written_tokens, self.uncached_tokens, self.output_tokens, self.attempt) < 0:
@@ -40,6 +43,10 @@ class Usage(msgspec.Struct, array_like=True, frozen=True):
     def uncached_tokens(self) -> int:
         """Prompt tokens that were computed and not stored."""
         return self.prompt_tokens - self.cached_tokens - self.written_tokens
+
+    @property
+    def of_attempt(self) -> AttemptKey:
+        return self.decision, self.attempt
 
     @property
     def day(self) -> str:
@@ -63,11 +70,11 @@ class Ledger(Protocol):
     """Every implementation passes tests/workers/test_ledger.py. Raises `LedgerDown`."""
 
     async def write(self, usage: Usage) -> bool:
-        """Add an entry; False if that attempt has one: the first stands."""
+        """Add what a replica or, `observed`, a router says of an attempt; False if it has said so: the first stands."""
         ...
 
     def read(self, tenant: str, day: str) -> AsyncIterator[Usage]:
-        """The entries of a tenant's day, in no order."""
+        """The entries of a tenant's day, one for each attempt, in no order."""
         ...
 
 
@@ -75,12 +82,27 @@ class MemoryLedger:
     """For tests and simulations."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], dict[tuple[str, int], Usage]] = {}
+        self._entries: dict[tuple[str, str, bool], dict[AttemptKey, Usage]] = {}
 
     async def write(self, usage: Usage) -> bool:
-        entries = self._entries.setdefault((usage.tenant, usage.day), {})
-        return entries.setdefault((usage.decision, usage.attempt), usage) is usage
+        entries = self._entries.setdefault((usage.tenant, usage.day, usage.observed), {})
+        return entries.setdefault(usage.of_attempt, usage) is usage
 
     async def read(self, tenant: str, day: str) -> AsyncIterator[Usage]:
-        for usage in self._entries.get((tenant, day), {}).values():
+        observed = self._entries.get((tenant, day, True), {})
+        async for usage in joined(self._counted(tenant, day), observed):
             yield usage
+
+    async def _counted(self, tenant: str, day: str) -> AsyncIterator[Usage]:
+        for usage in self._entries.get((tenant, day, False), {}).values():
+            yield usage
+
+
+async def joined(counted: AsyncIterable[Usage], observed: Mapping[AttemptKey, Usage]) -> AsyncIterator[Usage]:
+    """One entry for each attempt: the tokens as its replica counted them, the end as its router observed it."""
+    alone = dict(observed)
+    async for usage in counted:
+        seen = alone.pop(usage.of_attempt, None)
+        yield usage if seen is None else msgspec.structs.replace(usage, finish=seen.finish)
+    for usage in alone.values():
+        yield usage

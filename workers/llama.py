@@ -32,7 +32,7 @@ class Chunk:
 
 
 class Llama:
-    """Weights, which it does not write, and the KV cache, which only `forward` writes."""
+    """Weights, which it does not write, and the KV cache, which only `forward` and `fill_block` write."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], *, blocks: int, block_tokens: int) -> None:
         self.config = config
@@ -44,6 +44,20 @@ class Llama:
         frequencies = config.rope_base ** (-np.arange(0, config.head, 2) / config.head)
         angles = np.outer(np.arange(config.context), frequencies)
         self._cos, self._sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        """[keys and values, layer, kv head, token, head]."""
+        layers, kv_heads, _, tokens, head = self._keys.shape
+        return 2, layers, kv_heads, tokens, head
+
+    def copy_block(self, block: int) -> Array:
+        """A copy of all layers' keys and values."""
+        return np.stack((self._keys[:, :, block], self._values[:, :, block]))
+
+    def fill_block(self, block: int, kv: Array) -> None:
+        """Put back what `copy_block` gave, in whichever block."""
+        self._keys[:, :, block], self._values[:, :, block] = kv
 
     def take_memory(self) -> None:
         """Touch the whole cache: with huge pages the first chunk would do it, a second or two late."""

@@ -59,6 +59,9 @@ class Publisher:
         self._engine = engine
         self._pages = pages
         self._closure = closure
+        self._successor: Closure | None = None  # while it takes over
+        self._page_of: Closure | None = None  # what the page was last written from
+        self._rewritten = asyncio.Event()
         self._identity = identity
         self._clock = clock
         self._pace = pace
@@ -77,6 +80,11 @@ class Publisher:
     def age_s(self) -> float | None:
         """Seconds since the page was last written; None before the first time."""
         return None if self._wrote_at is None else self._clock() - self._wrote_at
+
+    @property
+    def blocks(self) -> int:
+        """How many names the page tells, at any level."""
+        return self._closure.blocks
 
     async def run(self) -> None:
         """Publish until cancelled, then drop the page. Raises `EngineDead` when the engine is."""
@@ -119,6 +127,23 @@ class Publisher:
         self._distrusted = True
         self._news.set()
 
+    async def go_over(self, successor: Closure) -> None:
+        """Let a closure under other keys take over, between events, and write the page anew from that.
+
+        Returns once it stands; until then the page is as it was, and kept up. Readers replace one by the other at once.
+        """
+        self._successor = successor
+        try:
+            for _ in successor.take_over(self._closure):
+                await asyncio.sleep(0)
+            self._closure = successor
+        finally:
+            self._successor = None
+        self.rewrite()
+        while self._page_of is not successor:
+            self._rewritten.clear()
+            await self._rewritten.wait()
+
     async def close(self) -> None:
         """Say what is left to say, then drop the page, if the store answers within a second; else its lease ends it."""
         try:
@@ -133,21 +158,22 @@ class Publisher:
 
     async def _listen(self) -> None:
         async for events in self._engine.events():
-            self._take(events)
+            for closure in filter(None, (self._closure, self._successor)):
+                self._take(events, closure)
             self._news.set()
         raise EngineDead("the engine's events have ended")
 
-    def _take(self, events: Sequence[EngineEvent]) -> None:
+    def _take(self, events: Sequence[EngineEvent], closure: Closure) -> None:
         for event in events:
             match event:
                 case Stored() if event.salt in self._hidden:
                     pass
                 case Stored():
-                    self._closure.store(event.hashes, event.parent, event.words, event.tier, event.salt)
+                    closure.store(event.hashes, event.parent, event.words, event.tier, event.salt)
                 case Removed():
-                    self._closure.remove(event.hashes, event.tier)
+                    closure.remove(event.hashes, event.tier)
                 case Cleared():
-                    self._closure.clear()
+                    closure.clear()
 
     async def _speak(self) -> None:
         stands, waits = False, delays(0.05, 1.0)
@@ -180,9 +206,12 @@ class Publisher:
 
     async def _rewrite(self) -> None:
         """Start the page anew. Under a new number, so that readers of what may have been lost see the gap."""
+        closure = self._closure
         self._seq += 1
-        self._closure.drain()  # who sees the gap reads the checkpoint, and that says all
+        closure.drain()  # who sees the gap reads the checkpoint, and that says all
         await self._checkpoint()
+        self._page_of = closure
+        self._rewritten.set()
 
     async def _checkpoint(self) -> None:
         """Write the whole holding as of the present number; changes yet to be appended may be in it, being absolute."""

@@ -1,11 +1,14 @@
-"""The ledger in Redis: a hash for each tenant and day, a field for each attempt, written once by HSETNX."""
+"""The ledger in Redis: two hashes for each tenant and day, of what replicas counted and of what routers observed.
+
+A field for each attempt, written once by HSETNX.
+"""
 
 from collections.abc import AsyncIterator
 
 import msgspec
 
 from ..directory import BadMessage, PagesDown, RedisClient
-from .ledger import LedgerDown, Usage
+from .ledger import LedgerDown, Usage, joined
 
 _BATCH = 1000
 
@@ -19,7 +22,7 @@ class RedisLedger:
         self._client = client
 
     async def write(self, usage: Usage) -> bool:
-        key = _key(usage.tenant, usage.day)
+        key = _key(usage.tenant, usage.day, usage.observed)
         field, value = f"{usage.decision}.{usage.attempt}", msgspec.msgpack.encode(usage)
         try:
             return bool(await self._client.call(key, "HSETNX", key, field, value))
@@ -27,7 +30,12 @@ class RedisLedger:
             raise LedgerDown(f"usage cannot be written: {exc.__cause__ or exc}") from exc
 
     async def read(self, tenant: str, day: str) -> AsyncIterator[Usage]:
-        key, cursor, seen = _key(tenant, day), "0", set[bytes]()
+        observed = {usage.of_attempt: usage async for usage in self._scan(_key(tenant, day, observed=True))}
+        async for usage in joined(self._scan(_key(tenant, day, observed=False)), observed):
+            yield usage
+
+    async def _scan(self, key: str) -> AsyncIterator[Usage]:
+        cursor, seen = "0", set[bytes]()
         while True:
             try:
                 reply = await self._client.call(key, "HSCAN", key, cursor, "COUNT", _BATCH)
@@ -42,5 +50,5 @@ class RedisLedger:
                 return
 
 
-def _key(tenant: str, day: str) -> str:
-    return f"{{kvplane:usage:{tenant}}}:{day}"
+def _key(tenant: str, day: str, observed: bool) -> str:
+    return f"{{kvplane:usage:{tenant}}}:{day}{':observed' if observed else ''}"

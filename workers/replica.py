@@ -5,6 +5,7 @@ Started with OPENBLAS_NUM_THREADS=1 in its environment, so that replicas on one 
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, aclosing
@@ -20,18 +21,18 @@ from ..directory import (
     Closure,
     DirectorySettings,
     HolderId,
-    Served,
     domain_key,
     holder_id,
     open_pages,
 )
-from ..directory.wire import Finish
-from .engine import Capacity, Delta, Engine, EngineDead, EngineLoad, EngineRequest, Sampling
+from .engine import Capacity, Delta, Engine, EngineDead, EngineLoad, Sampling
 from .engines import EngineSettings, open_engine
-from .ledger import Usage
+from .gone_routers import GoneRouters, serve_processes
 from .lifetime import Lifetime
 from .pace import Pace
 from .publisher import Identity, Publisher
+from .renaming import Renaming, spread_s
+from .serving import Serving
 from .ticket import Declined, Ticket, verify
 from .usage_writer import open_usage
 
@@ -60,6 +61,7 @@ class Registration(msgspec.Struct, frozen=True):
     ticket_key: bytes
     directory_url: str
     accounts_url: str
+    name_epoch: int = 0
 
     def __repr__(self) -> str:
         return f"Registration(epoch={self.epoch})"
@@ -103,39 +105,16 @@ class Replica:
     async def generate(self, ticket: Ticket, words: bytes, sampling: Sampling) -> AsyncIterator[Delta | Declined]:
         """Continue a prompt, or decline at once and do nothing. Raises `BadTicket`, `EngineDead`, and `Unservable`."""
         verify(ticket, self._ticket_key, time.time())
-        arrived = time.perf_counter()
         self._publisher.counted(ticket.router, ticket.number)
         if not ticket.suits(self._holder, (load := self._publisher.load()).waiting_prefill_tokens):
             yield Declined(load)
             return
         if not ticket.published:
             self._publisher.hide(ticket.salt)
-        request = EngineRequest(ticket.id, words, ticket.salt, sampling)
-        ending: Finish = "cancelled"
-        last, produced, recorded = None, 0, False
-        try:
-            async with aclosing(self._engine.generate(request)) as deltas:
-                async for delta in deltas:
-                    last = delta
-                    produced += len(delta.token_ids)
-                    ending = delta.finish or ending
-                    if delta.finish:  # a client that has its answer has been billed for it
-                        await self._usage.record(self._used(ticket, request, ending, last, produced))
-                        recorded = True
-                    yield delta
-        except Exception:
-            ending = "failed"
-            raise
-        finally:
-            total_ms = (time.perf_counter() - arrived) * 1e3
-            self._publisher.served(_served(ticket, request, ending, last, produced, total_ms))
-            if not recorded:
-                self._usage.later(self._used(ticket, request, ending, last, produced))
-
-    def _used(self, ticket: Ticket, request: EngineRequest, ending: Finish, last: Delta | None, produced: int) -> Usage:
-        cached, block_tokens = last.cached_tokens if last else 0, self._engine.capacity().block_tokens
-        prompt = request.prompt_tokens
-        return Usage.of(ticket, self._model, block_tokens, prompt, cached, produced, ending)
+        request = ticket.request(words, sampling)
+        async with aclosing(self._serving.generate(ticket, request)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def capacity(self) -> Capacity:
         """What this replica can hold, and how long a prompt it takes."""
@@ -153,7 +132,7 @@ class Replica:
             engine=state,
             running_sequences=load.running_sequences,
             waiting_prefill_tokens=load.waiting_prefill_tokens,
-            blocks_held=self._closure.blocks,
+            blocks_held=self._publisher.blocks,
             blocks=self._engine.capacity().blocks,
         )
 
@@ -169,6 +148,10 @@ class Replica:
         if self._holder in holders:
             self._publisher.rewrite()
 
+    async def rename(self, name_epoch: int) -> int:
+        """Have the page go over to a name epoch; gives the one it is in."""
+        return self._renaming.aim(name_epoch)
+
     async def check_health(self) -> None:
         """Serve replaces a replica whose engine has died or whose publisher has ended."""
         self._lifetime.check()
@@ -176,6 +159,10 @@ class Replica:
 
     async def __del__(self) -> None:
         await self._lifetime.close()
+
+    async def _pause(self) -> None:
+        """A part of the time in which all replicas write their pages anew, each drawing its own."""
+        await asyncio.sleep(random.random() * spread_s(self._pace, self._publisher.blocks))
 
     async def _open(
         self,
@@ -188,29 +175,20 @@ class Replica:
         self._engine: Engine = await stack.enter_async_context(open_engine(settings))
         pages = await stack.enter_async_context(open_pages(registration.directory_url, directory))
         block_tokens = self._engine.capacity().block_tokens
-        self._closure = Closure(lambda salt: domain_key(salt, self._model, "", block_tokens), block_tokens)
+
+        def closure_of(epoch: int) -> Closure:
+            return Closure(lambda salt: domain_key(salt, self._model, "", block_tokens, epoch), block_tokens)
+
+        epoch = registration.name_epoch
         identity = Identity(self._holder, registration.epoch, registration.mac_key)
-        self._usage = await stack.enter_async_context(
+        usage = await stack.enter_async_context(
             open_usage(registration.accounts_url, settings.cache, registration.ticket_key, self._holder)
         )
-        tasks.create_task(self._usage.run())
-        self._publisher = Publisher(self._engine, pages, self._closure, identity, time.monotonic, self._pace)
+        tasks.create_task(usage.run())
+        self._publisher = Publisher(self._engine, pages, closure_of(epoch), identity, time.monotonic, self._pace)
         tasks.create_task(self._publisher.run())
-
-
-def _served(
-    ticket: Ticket, request: EngineRequest, ending: Finish, last: Delta | None, produced: int, total_ms: float
-) -> Served:
-    return Served(
-        decision=ticket.id,
-        router=ticket.router,
-        finish=ending,
-        prompt_tokens=request.prompt_tokens,
-        cached_tokens=last.cached_tokens if last else 0,
-        output_tokens=produced,
-        queue_ms=last.queue_ms if last else total_ms,
-        prefill_ms=last.prefill_ms if last else 0.0,
-        total_ms=total_ms,
-        steps=last.steps if last else 0,
-        step_tokens=last.step_tokens if last else 0,
-    )
+        self._renaming = Renaming(closure_of, self._publisher.go_over, epoch, self._pause)
+        tasks.create_task(self._renaming.run())
+        gone = GoneRouters(serve_processes)
+        tasks.create_task(gone.run())
+        self._serving = Serving(self._model, self._engine, usage, self._publisher.served, gone)

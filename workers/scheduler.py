@@ -2,6 +2,7 @@
 
 Everything known and not computed yet is work, be it a prompt or the token sampled last. Oldest first; when blocks
 run short the youngest sequence gives its own back and waits, so the oldest always moves on and nothing deadlocks.
+A sequence whose blocks are being read from disk has none until they are there, and holds nobody up.
 """
 
 import struct
@@ -89,7 +90,8 @@ class Scheduler:
 
     def add(self, request: EngineRequest, now: float) -> Generation:
         """Queue a request that `check` accepts."""
-        generation = Generation(request, Table(request.salt, bytearray(request.words)), arrived=now)
+        table = Table(request.salt, bytearray(request.words), public=request.public)
+        generation = Generation(request, table, arrived=now)
         self._waiting.append(generation)
         return generation
 
@@ -110,11 +112,13 @@ class Scheduler:
         step: list[Work] = []
         waiting_before = len(self._waiting)
         for generation in list(self._running):
+            if not self._has_come(generation):
+                continue
             pending = generation.table.tokens - generation.computed
             tokens = pending if pending == 1 else min(pending, budget)
             if not tokens or not self._make_room(generation, generation.computed + tokens):
                 continue
-            step.append(Work(generation, generation.computed, tokens))
+            step.append(self._work(generation, tokens, now))
             budget -= tokens if pending > 1 else 0
         if len(self._waiting) == waiting_before:  # after a preemption the freed blocks are spoken for
             step.extend(self._admit(budget, now))
@@ -139,7 +143,7 @@ class Scheduler:
 
     def load(self) -> EngineLoad:
         """Count the work at hand; prompts still queued count with what the cache will not spare them."""
-        lacking = [run.request.prompt_tokens - run.computed for run in self._running]
+        lacking = [run.request.prompt_tokens - run.computed - self._coming_tokens(run) for run in self._running]
         prefilling = [tokens for tokens in lacking if tokens > 0]
         queued = sum(wait.table.tokens - self.pool.cached_tokens(wait.table) for wait in self._waiting)
         return EngineLoad(
@@ -169,13 +173,32 @@ class Scheduler:
                 return
             self._running.append(self._waiting.popleft())
             generation.computed = generation.table.stored * self.pool.block_tokens
-            if generation.prefill_began is None:
-                generation.prefill_began = now
-                generation.before = (self._steps, self._step_tokens)
-                generation.cached_tokens = generation.computed
+            if not self._has_come(generation):
+                continue
             tokens = min(generation.table.tokens - generation.computed, budget)
             budget -= tokens
-            yield Work(generation, generation.computed, tokens)
+            yield self._work(generation, tokens, now)
+
+    def _coming_tokens(self, generation: Generation) -> int:
+        coming = generation.table.coming
+        return len(coming.blocks) * self.pool.block_tokens if coming else 0
+
+    def _has_come(self, generation: Generation) -> bool:
+        """Whether nothing is under way from the tiers below; what has come counts as computed from here on."""
+        if generation.table.coming is None:
+            return True
+        blocks = self.pool.fill(generation.table)
+        if blocks is None:
+            return False
+        generation.computed = blocks * self.pool.block_tokens
+        return True
+
+    def _work(self, generation: Generation, tokens: int, now: float) -> Work:
+        if generation.prefill_began is None:
+            generation.prefill_began = now
+            generation.before = (self._steps, self._step_tokens)
+            generation.cached_tokens = generation.computed
+        return Work(generation, generation.computed, tokens)
 
     def _deliver(self, generation: Generation, token: int, now: float) -> Delta:
         generation.table.words += struct.pack("<I", token)

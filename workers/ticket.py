@@ -7,6 +7,7 @@ from typing import Self
 import msgspec
 
 from ..directory import Load
+from .engine import EngineRequest, Public, Sampling
 
 _MAC_BYTES = 16
 
@@ -24,7 +25,7 @@ class Declined(msgspec.Struct, frozen=True):
 class Ticket(msgspec.Struct, array_like=True, frozen=True):
     """Who may generate what, where, until when.
 
-    `ranks` are replica ids, best first; empty leaves the choice to Ray. The salt is a secret, so it is never printed.
+    `ranks` are replica ids, best first; empty leaves the choice to Ray. Salts are secrets, so they are never printed.
     """
 
     id: str  # of the decision
@@ -40,6 +41,7 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     attempt: int = 0  # one more each time it is repeated elsewhere
     published: bool = True  # whether others are to know what it stores
     most_waiting_tokens: int | None = None  # with more, the first of `ranks` declines; None: it takes what comes
+    public: Public | None = None  # how much of the prompt is cached under a salt that several tenants share
     mac: bytes = b""
 
     def __repr__(self) -> str:
@@ -48,6 +50,10 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     def signed(self, key: bytes) -> Self:
         """The same ticket with its signature over every other field."""
         return msgspec.structs.replace(self, mac=_mac(self, key))
+
+    def request(self, words: bytes, sampling: Sampling) -> EngineRequest:
+        """What an engine is asked."""
+        return EngineRequest(self.id, words, self.salt, sampling, self.public)
 
     def suits(self, replica: str, waiting_tokens: int) -> bool:
         """Whether a replica with so much waiting is to serve it; one that was not the first choice takes what comes."""

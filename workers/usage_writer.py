@@ -35,11 +35,15 @@ class UsageWriter:
         self._down = False
 
     async def record(self, usage: Usage) -> None:
-        """Return once an entry cannot be lost: the ledger has it, or the disk."""
+        """Return once an entry cannot be lost: the ledger has it, or the disk. Who stops waiting does not stop it."""
         if not usage.tenant:
             return
-        if self._down or not await self._written(usage):
-            await asyncio.to_thread(self._spool.append, [usage])
+        try:
+            if self._down or not await self._written(usage):
+                await asyncio.to_thread(self._spool.append, [usage])
+        except asyncio.CancelledError:
+            self.later(usage)  # perhaps once more: the first stands
+            raise
 
     def later(self, usage: Usage) -> None:
         """Have an entry written soon, for a request that nobody waits for."""
@@ -59,12 +63,7 @@ class UsageWriter:
 
     async def _write_later(self) -> None:
         while True:
-            usage = await self._later.get()
-            try:
-                await self.record(usage)
-            except asyncio.CancelledError:
-                self._later.put_nowait(usage)
-                raise
+            await self.record(await self._later.get())
 
     async def _deliver(self) -> None:
         while True:

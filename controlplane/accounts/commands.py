@@ -1,31 +1,29 @@
 """`kvplane tenants`: who may ask, and how much; running routers take changes in within a second."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import AccountsDown, ConfigError
-from ..operator import ACCOUNTS_FILE
+from ..errors import ConfigError
 from ..options import STATE, Accounts, Json, State
 from .contract import Registry
-from .settings import AccountsSettings, open_accounts
+from .operating import known, named, run
+from .public_commands import public
 from .tenant import Book, KeyRecord, Rules, Tenant
 from .tenants_file import new_key, parse_tenants, record_of, take_in
-
-T = TypeVar("T")
 
 tenants = typer.Typer(
     name="tenants",
     help="Say who may ask, and how much; running routers follow within a second.",
     no_args_is_help=True,
 )
+tenants.add_typer(public)
 Name = Annotated[str, typer.Argument(metavar="ORGANISATION[/WORKSPACE]")]
 RuleTexts = Annotated[
     list[str] | None, typer.Option("--rule", help="name=value; `name=` takes a rule away. See `kvplane tenants rules`.")
@@ -36,7 +34,7 @@ Isolation = Annotated[str, typer.Option(help="Keys of different isolation keys s
 @tenants.command("list")
 def list_command(state: State = STATE, accounts: Accounts = None, as_json: Json = False) -> None:
     """Show all tenants, their rules, and which keys speak for them."""
-    book = _run(state, accounts, lambda registry: registry.read())
+    book = run(state, accounts, lambda registry: registry.read())
     if as_json:
         typer.echo(json.dumps([_row(tenant, _keys_of(book, tenant)) for tenant in _sorted(book)], indent=2))
     else:
@@ -48,7 +46,7 @@ def create(
     name: Name, rule: RuleTexts = None, isolation_key: Isolation = "", state: State = STATE, accounts: Accounts = None
 ) -> None:
     """Add a tenant and print its first key, which is shown this once."""
-    tenant = _ruled(_named(name), rule)
+    tenant = _ruled(named(name), rule)
 
     async def add(registry: Registry) -> str:
         if tenant.name in (await registry.read()).tenants:
@@ -56,7 +54,7 @@ def create(
         await registry.put(tenant)
         return await _fresh_key(registry, tenant, isolation_key)
 
-    typer.echo(_run(state, accounts, add))
+    typer.echo(run(state, accounts, add))
 
 
 @tenants.command()
@@ -64,9 +62,9 @@ def key(name: Name, isolation_key: Isolation = "", state: State = STATE, account
     """Make another key for a tenant and print it, this once."""
 
     async def add(registry: Registry) -> str:
-        return await _fresh_key(registry, await _known(registry, name), isolation_key)
+        return await _fresh_key(registry, await known(registry, name), isolation_key)
 
-    typer.echo(_run(state, accounts, add))
+    typer.echo(run(state, accounts, add))
 
 
 @tenants.command("set")
@@ -80,14 +78,31 @@ def set_command(
     """Change a tenant's rules, or turn it off or on."""
 
     async def change(registry: Registry) -> Tenant:
-        tenant = _ruled(await _known(registry, name), rule)
+        tenant = _ruled(await known(registry, name), rule)
         if disabled is not None:
             tenant = tenant.model_copy(update={"disabled": disabled})
         await registry.put(tenant)
         return tenant
 
-    tenant = _run(state, accounts, change)
+    tenant = run(state, accounts, change)
     typer.echo(f"{tenant.name}: {_said(tenant)}")
+
+
+@tenants.command("rotate-salt")
+def rotate_salt_command(name: Name, state: State = STATE, accounts: Accounts = None) -> None:
+    """Put all that is cached for a tenant out of anyone's reach, for good: what an incident calls for.
+
+    Its requests go on, and compute what they need anew.
+    """
+
+    async def change(registry: Registry) -> Tenant:
+        tenant = await known(registry, name)
+        tenant = tenant.model_copy(update={"salt_epoch": tenant.salt_epoch + 1})
+        await registry.put(tenant)
+        return tenant
+
+    tenant = run(state, accounts, change)
+    typer.echo(f"{tenant.name}: salt epoch {tenant.salt_epoch}")
 
 
 @tenants.command()
@@ -97,7 +112,7 @@ def revoke(
     accounts: Accounts = None,
 ) -> None:
     """Forget a key: requests that bring it are refused within a second."""
-    if not _run(state, accounts, lambda registry: registry.revoke(key_id)):
+    if not run(state, accounts, lambda registry: registry.revoke(key_id)):
         raise ConfigError(f"no key has an id that begins with {key_id}; see `kvplane tenants list`")
 
 
@@ -112,7 +127,7 @@ def import_command(
         rows = parse_tenants(file.read_text(), str(file))
     except OSError as exc:
         raise ConfigError(f"{file} cannot be read: {exc}") from exc
-    _run(state, accounts, lambda registry: take_in(registry, rows))
+    run(state, accounts, lambda registry: take_in(registry, rows))
     typer.echo(f"{len(rows)} tenants, {sum(len(row.keys) for row in rows)} keys")
 
 
@@ -120,35 +135,6 @@ def import_command(
 def rules() -> None:
     """Print every rule with its type, bounds and meaning."""
     typer.echo(json.dumps(Rules.model_json_schema()["properties"], indent=2))
-
-
-def _run(state: Path, url: str | None, ask: Callable[[Registry], Awaitable[T]]) -> T:
-    path = state / ACCOUNTS_FILE
-    if url is None and not path.exists():
-        raise AccountsDown(
-            f"{path} is not there; start an application with `kvplane up`, or name its state folder by --state"
-        )
-
-    async def asking() -> T:
-        async with open_accounts(url or path.read_text().strip(), AccountsSettings()) as accounts:
-            return await ask(accounts)
-
-    return asyncio.run(asking())
-
-
-def _named(name: str) -> Tenant:
-    organisation, _, workspace = name.partition("/")
-    try:
-        return Tenant(organisation=organisation, workspace=workspace or "default")
-    except ValidationError as exc:
-        raise ConfigError(f"a tenant is organisation or organisation/workspace; got {name!r}: {exc}") from exc
-
-
-async def _known(registry: Registry, name: str) -> Tenant:
-    book, wanted = await registry.read(), _named(name).name
-    if wanted not in book.tenants:
-        raise ConfigError(f"{wanted} is not there; there are {', '.join(sorted(book.tenants)) or 'no tenants'}")
-    return book.tenants[wanted]
 
 
 async def _fresh_key(registry: Registry, tenant: Tenant, isolation_key: str) -> str:

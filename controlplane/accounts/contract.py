@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from .tenant import Book, KeyRecord, Tenant
+from ...directory.epochs import NameEpochs
+from .tenant import Book, KeyRecord, PublicPrefix, Tenant
 
 MAX_DEBT = 10  # bursts by which a bucket may fall below full: a wrong figure bars a tenant for a while, not for ever
 GRAIN_S = 1e-6  # the clock's grain: units that come back within it are there
@@ -60,6 +61,32 @@ class Registry(Protocol):
 
         A store that is full does it all the same.
         """
+        ...
+
+
+class Publishing(Protocol):
+    """What tenants share on purpose; it is read with the registry, and raises its revision. Likewise."""
+
+    async def publish(self, prefix: PublicPrefix) -> None:
+        """Add a public prefix, or change it."""
+        ...
+
+    async def withdraw(self, name: str) -> bool:
+        """Forget a public prefix; False if there is none of that name. A store that is full does it all the same."""
+        ...
+
+
+class Naming(Protocol):
+    """The directory's name epochs, which no replica could tell again. Likewise, but `begin_epoch` is not repeatable."""
+
+    async def epochs(self) -> NameEpochs: ...
+
+    async def begin_epoch(self) -> NameEpochs:
+        """Let the next one be present, and the one before end. Raises `ConfigError` while one is ending already."""
+        ...
+
+    async def end_epoch(self, present: int) -> None:
+        """The one before has ended; nothing if `present` is not the present one."""
         ...
 
 

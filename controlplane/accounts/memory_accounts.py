@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 
+from ...directory.epochs import NameEpochs
 from .contract import GRAIN_S, MAX_DEBT, Lease, Rate
 from .refusals import (
     anothers_key,
@@ -11,10 +12,11 @@ from .refusals import (
     check_key_id,
     check_lease,
     check_units,
+    epoch_ends_still,
     no_such_tenant,
     several_keys,
 )
-from .tenant import Book, KeyRecord, Tenant
+from .tenant import Book, KeyRecord, PublicPrefix, Tenant
 
 
 class MemoryAccounts:
@@ -25,6 +27,8 @@ class MemoryAccounts:
         self._revision = 0
         self._tenants: dict[str, Tenant] = {}
         self._keys: dict[str, KeyRecord] = {}
+        self._public: dict[str, PublicPrefix] = {}
+        self._epochs = NameEpochs()
         self._full_at: dict[str, float] = {}  # when a bucket will be full; one that is not here is
         self._claims = defaultdict[str, dict[str, tuple[int, float]]](dict)  # name -> router -> (places, end)
 
@@ -32,7 +36,7 @@ class MemoryAccounts:
         return self._revision
 
     async def read(self) -> Book:
-        return Book(self._revision, dict(self._tenants), dict(self._keys))
+        return Book(self._revision, dict(self._tenants), dict(self._keys), dict(self._public))
 
     async def put(self, tenant: Tenant) -> None:
         self._tenants[tenant.name] = tenant
@@ -55,6 +59,28 @@ class MemoryAccounts:
             del self._keys[digest]
             self._revision += 1
         return bool(found)
+
+    async def publish(self, prefix: PublicPrefix) -> None:
+        self._public[prefix.name] = prefix
+        self._revision += 1
+
+    async def withdraw(self, name: str) -> bool:
+        found = self._public.pop(name, None) is not None
+        self._revision += found
+        return found
+
+    async def epochs(self) -> NameEpochs:
+        return self._epochs
+
+    async def begin_epoch(self) -> NameEpochs:
+        if self._epochs.ending is not None:
+            raise epoch_ends_still()
+        self._epochs = NameEpochs(self._epochs.present + 1, self._epochs.present)
+        return self._epochs
+
+    async def end_epoch(self, present: int) -> None:
+        if self._epochs.present == present:
+            self._epochs = NameEpochs(present)
 
     async def lease(self, bucket: str, rate: Rate, need: float, want: float) -> Lease:
         check_lease(bucket, need, want)

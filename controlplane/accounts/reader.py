@@ -1,4 +1,4 @@
-"""A router's copy of tenants and keys, read anew whenever they change."""
+"""A router's copy of tenants, keys and public prefixes, read anew whenever they change."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Accounts in Redis: the registry in three keys, a bucket or claim in one each, and every change one script."""
+"""Accounts in Redis: the registry in four keys, a bucket or claim in one each, and every change one script."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ...directory import BadMessage, PagesDown, RedisClient, Script
+from ...directory.epochs import NameEpochs
 from ..errors import AccountsDown
 from .contract import GRAIN_S, MAX_DEBT, Lease, Rate
 from .refusals import (
@@ -17,17 +18,20 @@ from .refusals import (
     check_key_id,
     check_lease,
     check_units,
+    epoch_ends_still,
     no_such_tenant,
     several_keys,
 )
-from .tenant import Book, KeyRecord, Tenant
+from .tenant import Book, KeyRecord, PublicPrefix, Tenant
 
 log = logging.getLogger(__name__)
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
 _LUA = Path(__file__).parent / "lua"
-_TENANTS, _KEYS, _REVISION = (f"{{kvplane:accounts}}:{part}" for part in ("tenants", "keys", "revision"))
+_TENANTS, _KEYS, _REVISION, _PUBLIC, _EPOCHS = (
+    f"{{kvplane:accounts}}:{part}" for part in ("tenants", "keys", "revision", "public", "epochs")
+)
 
 
 class RedisAccounts:
@@ -43,6 +47,10 @@ class RedisAccounts:
         self._put = Script(_LUA / "put.lua")
         self._add_key = Script(_LUA / "add_key.lua")
         self._revoke = Script(_LUA / "revoke.lua")
+        self._withdraw = Script(_LUA / "withdraw.lua")
+        self._epochs = Script(_LUA / "epochs.lua")
+        self._begin_epoch = Script(_LUA / "begin_epoch.lua")
+        self._end_epoch = Script(_LUA / "end_epoch.lua")
         self._lease = Script(_LUA / "lease.lua")
         self._give_back = Script(_LUA / "give_back.lua")
         self._claim = Script(_LUA / "claim.lua")
@@ -54,11 +62,13 @@ class RedisAccounts:
 
     async def read(self) -> Book:
         with _answering():
-            revision, tenants, keys = await self._client.run(self._read, (_TENANTS, _KEYS, _REVISION))
+            registry = (_TENANTS, _KEYS, _REVISION, _PUBLIC)
+            revision, tenants, keys, public = await self._client.run(self._read, registry)
         return Book(
             revision,
             {tenant.name: tenant for tenant in self._records(Tenant, tenants)},
             {key.digest: key for key in self._records(KeyRecord, keys)},
+            {prefix.name: prefix for prefix in self._records(PublicPrefix, public)},
         )
 
     async def put(self, tenant: Tenant) -> None:
@@ -82,6 +92,30 @@ class RedisAccounts:
         if found > 1:
             raise several_keys(key_id, found)
         return found == 1
+
+    async def publish(self, prefix: PublicPrefix) -> None:
+        with _answering():
+            await self._client.run(self._put, (_PUBLIC, _REVISION), prefix.name, _text(prefix))
+
+    async def withdraw(self, name: str) -> bool:
+        with _answering():
+            return bool(await self._client.run(self._withdraw, (_PUBLIC, _REVISION), name))
+
+    async def epochs(self) -> NameEpochs:
+        with _answering():
+            flat = await self._client.run(self._epochs, (_EPOCHS,))
+        return NameEpochs(*map(int, flat))
+
+    async def begin_epoch(self) -> NameEpochs:
+        with _answering():
+            present = int(await self._client.run(self._begin_epoch, (_EPOCHS,)))
+        if not present:
+            raise epoch_ends_still()
+        return NameEpochs(present, present - 1)
+
+    async def end_epoch(self, present: int) -> None:
+        with _answering():
+            await self._client.run(self._end_epoch, (_EPOCHS,), present)
 
     async def lease(self, bucket: str, rate: Rate, need: float, want: float) -> Lease:
         check_lease(bucket, need, want)

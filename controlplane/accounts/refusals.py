@@ -25,6 +25,10 @@ def several_keys(key_id: str, count: int) -> ConfigError:
     return ConfigError(f"one key is revoked at a time; {count} have an id that begins with {key_id!r}: give more of it")
 
 
+def epoch_ends_still() -> ConfigError:
+    return ConfigError("one name epoch begins at a time, and the last one is yet to take over: wait until it has")
+
+
 def check_key_id(key_id: str) -> None:
     """Raises `ConfigError` for what no digest begins with, and for nothing, with which every one does."""
     if not _KEY_ID.fullmatch(key_id):

@@ -31,6 +31,9 @@ class Rules(BaseModel):
         default="confine", description="429, a slice of the replicas, or a prompt whose cache nobody will find"
     )
     resident_share: float | None = Field(default=None, gt=0, le=1, description="of the fleet's blocks")
+    admit_from: int = Field(
+        default=1, ge=1, le=255, description="over that share, the sighting of a prefix that makes it worth room"
+    )
     weight: float = Field(default=1.0, gt=0, le=1000, description="of its turns where requests queue")
     subdivide_by: Subdivider | None = Field(
         default=None, description="a field of the body whose values share no cache with one another"
@@ -45,12 +48,17 @@ class Tenant(BaseModel):
     organisation: str = Field(pattern=_NAME)
     workspace: str = Field(default="default", pattern=_NAME)
     disabled: bool = False
+    salt_epoch: int = Field(default=0, ge=0, description="only rises: what was cached under a lower one is lost")
     rules: Rules = Rules()
 
     @property
     def name(self) -> str:
         """What traces and commands call it."""
         return f"{self.organisation}/{self.workspace}"
+
+    def domain(self, isolation_key: str) -> Domain:
+        """The scope that a key of it is bound to."""
+        return Domain(self.organisation, self.workspace, isolation_key, salt_epoch=self.salt_epoch)
 
 
 class KeyRecord(BaseModel):
@@ -70,6 +78,21 @@ class KeyRecord(BaseModel):
         return self.digest[:12]
 
 
+class PublicPrefix(BaseModel):
+    """A system prompt whose cache some tenants share, because an operator says so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str = Field(pattern=_NAME)
+    system: str = Field(min_length=1, max_length=1 << 20, description="the system message, to the letter")
+    tenants: tuple[str, ...] = Field(min_length=1, description="organisation/workspace, each")
+
+    @property
+    def domain(self) -> Domain:
+        """The scope of its cache. No key is bound to it: every tenant's organisation has a name."""
+        return Domain("", self.name)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who a key speaks for, and the scope its cache is in."""
@@ -84,16 +107,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """All tenants and keys as of one revision."""
+    """All tenants, keys and public prefixes as of one revision."""
 
     revision: int
     tenants: Mapping[str, Tenant]
     keys: Mapping[str, KeyRecord]  # by digest
+    public: Mapping[str, PublicPrefix] = field(default_factory=dict)
     _callers: dict[str, Caller] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         callers = {
-            digest: Caller(tenant, Domain(tenant.organisation, tenant.workspace, key.isolation_key))
+            digest: Caller(tenant, tenant.domain(key.isolation_key))
             for digest, key in self.keys.items()
             if (tenant := self.tenants.get(key.tenant)) is not None
         }
@@ -101,8 +125,9 @@ class Book:
 
     @property
     def domains(self) -> frozenset[Domain]:
-        """Every domain that some key is bound to; what a rule subdivides is not known beforehand."""
-        return frozenset(caller.domain for caller in self._callers.values())
+        """Every domain that some key is bound to, and public ones; what a rule subdivides is not known beforehand."""
+        bound = (caller.domain for caller in self._callers.values())
+        return frozenset((*bound, *(prefix.domain for prefix in self.public.values())))
 
     def caller(self, key: str) -> Caller | None:
         """Who an API key speaks for; None for a key that is nobody's."""

@@ -32,7 +32,11 @@ class TenantKeys(Tenant):
     @property
     def tenant(self) -> Tenant:
         return Tenant(
-            organisation=self.organisation, workspace=self.workspace, disabled=self.disabled, rules=self.rules
+            organisation=self.organisation,
+            workspace=self.workspace,
+            disabled=self.disabled,
+            salt_epoch=self.salt_epoch,
+            rules=self.rules,
         )
 
 
@@ -56,9 +60,11 @@ def parse_tenants(text: str, where: str) -> Sequence[TenantKeys]:
 
 
 async def take_in(registry: Registry, rows: Sequence[TenantKeys]) -> None:
-    """Add tenants and keys; who is there already is changed to what is given."""
+    """Add tenants and keys; who is there already is changed to what is given, but a salt epoch never goes back."""
+    epochs = {tenant.name: tenant.salt_epoch for tenant in (await registry.read()).tenants.values()}
     for row in rows:
-        await registry.put(row.tenant)
+        epoch = epochs[row.name] = max(row.salt_epoch, epochs.get(row.name, 0))
+        await registry.put(row.tenant.model_copy(update={"salt_epoch": epoch}))
         for key in row.keys:
             await registry.add_key(record_of(key.get_secret_value(), row.tenant, row.isolation_key))
 

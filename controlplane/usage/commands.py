@@ -55,6 +55,8 @@ def usage_command(
     """Sum what was used, and what it costs."""
     table = read_prices(prices) if prices else None
     begin, end = epoch(since), epoch(until) if until else datetime.now(UTC).timestamp()
+    if begin > end:
+        raise ConfigError(f"--since {since} is later than --until {until or 'now'}; nothing was used in between")
     found = asyncio.run(_summed(_url(state, accounts), tenant, begin, end, by, table))
     if as_json:
         rows = [{by.value: key, **asdict(total), "cost": _money(total, table)} for key, total in sorted(found.items())]

@@ -96,7 +96,7 @@ async def _ways(fleet: Fleet, accounts: Accounts) -> AsyncIterator[tuple[Mapping
     gc.freeze()  # as a router does whose table has grown: no collection goes through it
     try:
         async with asyncio.TaskGroup() as tasks:
-            tidying = tasks.create_task(limits.run())
+            tidying = tasks.create_task(_tidying(limits, accounts))
             ways: Mapping[str, Way] = {
                 WITHOUT: Without(fleet),
                 NO_RULES: Through(fleet, accounts.without_rules, no_rules),
@@ -106,6 +106,11 @@ async def _ways(fleet: Fleet, accounts: Accounts) -> AsyncIterator[tuple[Mapping
             tidying.cancel()
     finally:
         gc.unfreeze()
+
+
+async def _tidying(limits: Gate, accounts: Accounts) -> None:
+    assert not accounts.buckets.trips, "it has only begun"
+    await limits.run()
 
 
 async def _laps(

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -65,16 +66,19 @@ class Accounts:
 
 
 class CountedBuckets:
-    """Counts round trips by the task that makes them."""
+    """Counts round trips by the task that is at the root of those that make them."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
         self._trips = Counter[asyncio.Task[object] | None]()
+        self._root: ContextVar[asyncio.Task[object] | None] = ContextVar("root", default=None)
 
     @property
     def trips(self) -> int:
-        """All of this task's."""
-        return self._trips[asyncio.current_task()]
+        """All of this task's, and from now on of those that it starts."""
+        if self._root.get() is None:
+            self._root.set(asyncio.current_task())
+        return self._trips[self._root.get()]
 
     def trips_of(self, task: asyncio.Task[None]) -> int:
         """All of another one's."""
@@ -93,7 +97,7 @@ class CountedBuckets:
         return await self._buckets.claim(name, router, wanted, limit, ttl_s)
 
     def _count(self) -> None:
-        self._trips[asyncio.current_task()] += 1
+        self._trips[self._root.get() or asyncio.current_task()] += 1
 
 
 @asynccontextmanager

@@ -110,7 +110,7 @@ class Through:
         if caller is None:
             raise BenchError(f"nobody has the key {sender.key}")
         try:
-            admission = await self.gate.admit(caller, tokens + MAX_TOKENS)
+            admission = await self.gate.admit(caller, tokens, MAX_TOKENS)
             laps.lap("admit")
             domain = caller.within(part_of(caller, asking)).domain
             affinity = affinity_of(domain, asking.prompt_cache_key)

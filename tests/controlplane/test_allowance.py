@@ -10,27 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplane.controlplane.accounts import Rate
-from kvplane.controlplane.allowance import Allowance
-from kvplane.controlplane.breaker import Breaker
-from kvplane.tests.stores import Clock, Store
-
-ROUTERS = 8
-
-
-class Fleet:
-    """Routers before one store, and what they have used in all."""
-
-    def __init__(self, rate: Rate, routers: int = ROUTERS) -> None:
-        self.clock = Clock()
-        self.store = Store(self.clock)
-        self.routers = [
-            Allowance("acme", rate, Breaker(self.store, self.clock), lambda: routers, self.clock)
-            for _ in range(routers)
-        ]
-
-    async def tidy(self) -> None:
-        for router in self.routers:
-            await router.tidy()
+from kvplane.controlplane.tidying import tidy
+from kvplane.tests.allowances import Fleet
 
 
 async def test_what_is_here_is_taken_without_asking_and_what_is_not_is_leased() -> None:
@@ -70,24 +51,8 @@ async def test_an_empty_bucket_is_asked_ten_times_a_second_at_most_whatever_come
     assert fleet.store.asked <= 10
 
 
-async def test_a_lease_covers_the_next_second_at_the_pace_so_far_up_to_an_eighth_of_the_burst() -> None:
-    fleet = Fleet(Rate(1000.0, 800.0), routers=1)
-    router = fleet.routers[0]
-
-    for _ in range(4):  # the third has 20 here; before the fourth, 60 were used in less than 0.1 s
-        await router.draw(20)
-        fleet.clock.now_s += 0.025
-    assert fleet.store.leases == [(20, 20), (20, 40), (20, 80)]
-
-    fleet.clock.now_s += 10.0
-    await router.tidy()
-    for _ in range(8):
-        await router.draw(50)
-    assert max(want for _, want in fleet.store.leases) == 100
-
-
 async def test_those_who_wait_for_a_lease_share_one_round_trip() -> None:
-    fleet = Fleet(Rate(1.0, 800.0), routers=1)
+    fleet = Fleet(Rate(1.0, 800.0), routers=16)  # no more than 1.6 lie ready
     fleet.store.held = asyncio.Event()
     waiting = [asyncio.create_task(_passed(fleet.routers[0].draw(2))) for _ in range(20)]
     await asyncio.sleep(0)
@@ -126,7 +91,7 @@ async def test_debts_are_paid_before_anything_is_granted() -> None:
     assert not here.take(1)
     assert await here.draw(1) == pytest.approx(7.0)  # 10 - 1 - 15 = -6
     fleet.clock.now_s += 2.0
-    await here.tidy()
+    await tidy([here])
     assert await there.draw(1) == pytest.approx(6.0)  # it was full when it was paid
     fleet.clock.now_s += 6.0
     assert await there.draw(1) == 0
@@ -172,7 +137,7 @@ async def test_a_share_that_has_filled_up_again_is_not_owed() -> None:
     await router.draw(10)
     fleet.store.is_down = False
     fleet.clock.now_s += 10.0
-    await router.tidy()
+    await tidy([router])
 
     await router.draw(1)
 
@@ -253,7 +218,7 @@ def test_no_interleaving_uses_more_than_the_bucket_gave(steps: list[tuple[int, t
             elif verb == "wait":
                 fleet.clock.now_s += units
             elif verb == "tidy":
-                await router.tidy()
+                await tidy([router])
             assert sum(used) <= rate.burst + rate.per_s * (fleet.clock.now_s - 1000.0) + 1e-3
 
     asyncio.run(run())
@@ -268,19 +233,19 @@ async def test_what_goes_back_while_a_lease_comes_refuses_nobody_whom_the_bucket
     router = fleet.routers[0]
     await router.draw(10)
     router.put_back(4)  # here: 4
-    await router.tidy()
+    await tidy([router])
     fleet.clock.now_s += 2.0
-    await router.tidy()
+    await tidy([router])
     await router.draw(10)
     router.put_back(4)
     fleet.clock.now_s += 2.0
-    await router.tidy()
+    await tidy([router])
     fleet.clock.now_s += 2.0
     fleet.store.held = asyncio.Event()
 
     drawing = asyncio.create_task(router.draw(10))  # 6 more are leased
     await asyncio.sleep(0)
-    tidying = asyncio.create_task(router.tidy())  # and those 4 go back
+    tidying = asyncio.create_task(tidy([router]))  # and those 4 go back
     await asyncio.sleep(0)
     fleet.store.held.set()
 

@@ -23,9 +23,10 @@ class Source:
     def __init__(self, text: str, finish: str = "length") -> None:
         self._deltas = [delta(letter) for letter in text[:-1]] + [delta(text[-1], finish)]
         self.closed = False
+        self.stopped = False
 
     def answering(self) -> Answering:
-        return Answering(cast(Decision, None), self._deltas[0], self._rest(), self._close)
+        return Answering(cast(Decision, None), self._deltas[0], self._rest(), self._close, self._stop)
 
     async def _rest(self) -> AsyncGenerator[Delta, None]:
         for item in self._deltas[1:]:
@@ -34,14 +35,20 @@ class Source:
     async def _close(self) -> None:
         self.closed = True
 
+    async def _stop(self) -> None:
+        self.stopped = True
+
 
 def delta(letter: str, finish: str | None = None) -> Delta:
     return Delta((ord(letter),), cached_tokens=32, queue_ms=1, prefill_ms=2, finish=finish)  # type: ignore[arg-type]
 
 
+def text_of(source: Source, *stops: str) -> AsyncGenerator[Piece, None]:
+    return pieces(source.answering(), 40, cast(Detokenizer, Letters()), stops)
+
+
 async def read(source: Source, *stops: str) -> list[Piece]:
-    text = pieces(source.answering(), 40, cast(Detokenizer, Letters()), stops)
-    return [piece async for piece in text]
+    return [piece async for piece in text_of(source, *stops)]
 
 
 async def test_without_stops_every_token_leaves_at_once() -> None:
@@ -79,3 +86,18 @@ async def test_an_unfinished_stop_at_the_end_is_text() -> None:
 
     assert "".join(piece.text for piece in read_pieces) == "abEN"
     assert read_pieces[-1].finish == "length"
+
+
+async def test_an_answer_that_a_stop_string_ends_is_billed_before_its_end_is_told() -> None:
+    source = Source("abc")
+    told = [(piece.text, piece.finish, source.stopped) async for piece in text_of(source, "b")]
+
+    assert told == [("a", None, False), ("", "stop", True)]
+
+
+async def test_an_answer_that_its_replica_ended_is_not_billed_again() -> None:
+    source = Source("abc")
+    await read(source, "d")
+
+    assert source.closed
+    assert not source.stopped

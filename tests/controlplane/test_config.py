@@ -93,3 +93,16 @@ def test_a_password_in_a_url_is_printed_nowhere(tmp_path: Path) -> None:
         Settings.load(written(tmp_path, "directory: {url: ['redis://:hunter2@host']}"))
 
     assert "hunter2" not in repr(settings) + settings.model_dump_json() + str(caught.value)
+
+
+def test_requests_wait_in_the_router_unless_ray_places_them_or_a_file_says_otherwise(tmp_path: Path) -> None:
+    off = Settings.load(written(tmp_path, "router: {fair_queue: false}\n"))
+
+    assert [each.queues_here for each in (Settings(), Settings(routing=RAY), off)] == [True, False, False]
+
+
+def test_a_fleet_that_scales_is_given_more_than_ray_aims_at() -> None:
+    fixed = Settings.load(None, replicas={"target_ongoing_requests": 4.5})
+    scales = Settings.load(None, replicas={"target_ongoing_requests": 4.5, "max_count": 8})
+
+    assert (fixed.least_in_flight, scales.least_in_flight) == (0, 6)

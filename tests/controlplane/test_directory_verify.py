@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from kvplane.controlplane.directory_report import MirroredPage, MirrorReport
 from kvplane.controlplane.directory_verify import Mirrored, Verified, verify
 from kvplane.directory import Account, HolderId, PageRead, Place, holder_id
 
@@ -12,6 +13,11 @@ A, B = holder_id("a"), holder_id("b")
 
 def account(holder: HolderId, blocks: int, seq: int = 1) -> Account:
     return Account(holder, 1, seq, bytes([blocks]) * 48, (blocks, 0, 0))
+
+
+def reported(holder: HolderId, aside: HolderId | None) -> MirroredPage:
+    """A page as a mirror reports it: three times it told of too much, twice too fast."""
+    return MirroredPage(holder, 1, 1, 0, 9.0, 0, 0, 0, 0, 0, implausible=3, hasty=2, aside=holder == aside)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class FakeFleet:
         self.own: dict[HolderId, int] = {A: 3, B: 3}
         self.page: dict[HolderId, int] = {A: 3, B: 3}
         self.mirror: dict[str, dict[HolderId, int]] = {"r1": {A: 3, B: 3}, "r2": {A: 3, B: 3}}
+        self.aside: dict[str, HolderId] = {}  # by router: a replica whose page it takes for impossible
         self.asked: list[object] = []
         self.slept: list[float] = []
         self.repairs = True
@@ -43,6 +50,12 @@ class FakeFleet:
     async def mirrored(self, holders: Collection[HolderId]) -> Sequence[Mirrored]:
         return [
             Mirrored(router, tuple(account(holder, blocks) for holder, blocks in held.items()))
+            for router, held in self.mirror.items()
+        ]
+
+    async def mirrors(self) -> Sequence[MirrorReport]:
+        return [
+            MirrorReport(router, 0, 0, 0, (), tuple(reported(holder, self.aside.get(router)) for holder in held))
             for router, held in self.mirror.items()
         ]
 
@@ -98,6 +111,23 @@ async def test_a_wrong_mirror_is_reloaded_by_its_router_alone_and_reported_as_re
     assert fleet.asked == [("reload", {"r2": [B]})]
     assert not verified.equal
     assert [(each.replica, each.router, each.repaired) for each in verified.findings] == [(B, "r2", True)]
+
+
+async def test_a_page_that_a_mirror_has_set_aside_is_said_to_be_so_and_why() -> None:
+    fleet = FakeFleet()
+    fleet.mirror["r1"].update({A: 0, B: 2})
+    fleet.mirror["r2"][A] = 0
+    fleet.aside, fleet.repairs = {"r1": A}, False
+    verified = await fleet.verified()
+
+    said = {(each.replica, each.router): each.what for each in verified.findings}
+    assert said == {
+        (A, "r1"): "has set the page aside, for it cannot be true: 3 messages told of more blocks in gpu than fit,"
+        " 2 of more new ones than can have been computed",
+        (B, "r1"): "differs from the page",
+        (A, "r2"): "differs from the page",
+    }
+    assert [each.levels[0].found for each in verified.findings] == [0, 0, 2]
 
 
 async def test_a_wrong_page_is_rewritten_by_its_replica() -> None:

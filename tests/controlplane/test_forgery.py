@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from kvplane.controlplane.accounts import BookReader, Rules, Tenant, digest_of, record_of
+from kvplane.controlplane.accounts import BookReader, PublicPrefix, Rules, Tenant, digest_of, record_of
 from kvplane.controlplane.accounts.memory_accounts import MemoryAccounts
 from kvplane.controlplane.config import Settings
 from kvplane.controlplane.decision import Decision
@@ -21,6 +21,8 @@ from kvplane.controlplane.http import build_http
 from kvplane.controlplane.ingress import Ingress
 from kvplane.controlplane.meeting import Meeting
 from kvplane.controlplane.metrics import Metrics, RouterState
+from kvplane.controlplane.public import PublicPrefixes
+from kvplane.controlplane.public_probing import Probing
 from kvplane.controlplane.router_half import RouterHalf
 from kvplane.controlplane.tokens import Tokens, load_tokens
 from kvplane.directory import Domain, Overlay, domain_key
@@ -121,20 +123,24 @@ class Fleet:
         return TRACEPARENT
 
 
-async def open_front(fleet: Fleet, keys: Sequence[Key]) -> Front:
+async def open_front(fleet: Fleet, keys: Sequence[Key], public: Sequence[PublicPrefix] = ()) -> Front:
     accounts, settings = MemoryAccounts(time.monotonic), Settings.load(None, engine="tiny", served_name=MODEL)
     for key in keys:
         await accounts.put(key.tenant)
         await accounts.add_key(record_of(key.secret, key.tenant, key.domain.isolation_key))
+    for prefix in public:
+        await accounts.publish(prefix)
     front, sight = Front.__new__(Front), fleet.made.sight
     front._settings, front._tokens, front._queue = settings, fleet.tokens, None
     front._book = BookReader(accounts)
     await front._book.look()
+    front._probing = Probing(time.monotonic)
+    front._public = PublicPrefixes(fleet.tokens, BLOCK, front._probing)
     front._gate = Gate(accounts, "r1", lambda: 1, BLOCK)
     front._meeting = Meeting(settings, cast(Any, None))  # Any: no handle, for they have met
     front._meeting.capacity = Capacity(blocks=1000, block_tokens=BLOCK, max_prompt_tokens=1000, max_sequences=8)
     front._meeting._met.set()
-    front._metrics = Metrics(lambda: RouterState(0, 0, 0.0, 0, 0, {}, 0))
+    front._metrics = Metrics(lambda: RouterState(0, 0, 0.0, 0, 0, 0, {}, 0))
     front._decider = fleet.made.decider
     front._half = RouterHalf(front._decider, fleet.replicas, sight.roster, fleet.note)
     return front

@@ -71,10 +71,12 @@ async def test_tokens_that_were_not_generated_are_given_back_once() -> None:
 
 
 async def test_more_tokens_than_a_minute_has_are_a_bad_request_and_not_an_endless_429() -> None:
-    router, acme = Router(), caller(tokens_per_minute=1000)
+    router, acme = Router(), caller(requests_per_minute=10, tokens_per_minute=1000)
 
+    await router.limits.lease(acme, 1001)
     with pytest.raises(BadRequest, match="1000 tokens per minute and this request may take 1001"):
         await router.limits.admit(acme, 1001)
+    assert router.store.asked == 0
     await router.limits.admit(acme, 1000)
 
 
@@ -89,6 +91,56 @@ async def test_a_request_that_one_limit_refuses_costs_the_others_nothing() -> No
 
     headers = router.limits.headers(acme)
     assert (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"]) == ("9", "900")
+
+
+async def test_all_that_is_not_here_is_asked_for_at_the_same_time() -> None:
+    router, acme = Router(), caller(requests_per_minute=10, tokens_per_minute=1000, concurrency=2)
+    router.store.held = asyncio.Event()
+
+    waiting = asyncio.create_task(router.limits.lease(acme, 100))
+    await _until(lambda: router.store.asked == 3)
+    router.store.held.set()
+    await waiting
+
+    assert router.limits.admit_at_once(acme, 100) is not None
+
+
+async def test_at_once_a_request_takes_all_that_it_needs_or_nothing() -> None:
+    router, acme = Router(), caller(requests_per_minute=1000, tokens_per_minute=10_000, concurrency=1)
+    await router.limits.lease(acme, 100)  # and 156 tokens to lie ready
+
+    refused = router.limits.admit_at_once(acme, 300)
+    admission = router.limits.admit_at_once(acme, 100)
+    another = router.limits.admit_at_once(acme, 100)
+
+    assert (refused, another) == (None, None)
+    assert admission is not None
+    headers = router.limits.headers(acme)
+    assert (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"]) == ("999", "9900")
+
+
+async def test_at_once_no_more_requests_are_let_in_than_are_here() -> None:
+    router, acme = Router(), caller(requests_per_minute=2)
+    await router.limits.lease(acme, 1)
+
+    admitted = [router.limits.admit_at_once(acme, 1) is not None for _ in range(2)]
+
+    assert admitted == [True, False]
+
+
+async def test_a_tenant_that_is_known_to_be_above_one_limit_takes_nothing_of_the_others() -> None:
+    router, acme = Router(), caller(requests_per_minute=1, tokens_per_minute=1000, concurrency=64)
+    await router.limits.admit(acme, 10)
+    for _ in range(2):
+        with pytest.raises(LimitReached, match="1 requests per minute"):
+            await router.limits.admit(acme, 10)
+    asked = router.store.asked
+
+    await router.limits.lease(acme, 900)
+    with pytest.raises(LimitReached, match="1 requests per minute"):
+        await router.limits.admit(acme, 900)
+
+    assert router.store.asked == asked
 
 
 async def test_a_client_that_leaves_while_it_waits_takes_nothing_along() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from kvplane.controlplane.breaker import Breaker
 from kvplane.controlplane.places import Places
+from kvplane.controlplane.tidying import tidy
 from kvplane.tests.stores import Clock, Store
 
 
@@ -33,7 +34,7 @@ async def test_one_place_goes_from_router_to_router() -> None:
 
 
 async def test_of_a_large_limit_a_few_places_are_held_ready() -> None:
-    fleet = Fleet(limit=128)  # a spare two
+    fleet = Fleet(limit=192)  # three in each router: 192 / 32 / 2
     here = fleet.routers[0]
 
     assert [await here.take() for _ in range(3)] == [True] * 3
@@ -43,17 +44,93 @@ async def test_of_a_large_limit_a_few_places_are_held_ready() -> None:
     assert await here.take()
     assert await here.take()
     assert fleet.store.asked == 1
+    assert await here.take()
+    assert fleet.store.asked == 2
 
 
-async def test_places_that_nobody_used_since_the_last_time_are_given_up() -> None:
+async def test_of_a_small_limit_places_that_nobody_used_since_the_last_time_are_given_up() -> None:
+    fleet = Fleet(limit=60)
+    here, there = fleet.routers
+    await here.ready()
+    assert [await there.take() for _ in range(60)] == [True] * 59 + [False]
+
+    await tidy([here])
+
+    assert await there.take()
+
+
+async def test_of_a_large_limit_what_was_used_for_a_second_is_given_up_after_it_but_for_a_few() -> None:
     fleet = Fleet(limit=128)
     here, there = fleet.routers
+    await tidy([here])
+    for _ in range(10):
+        await here.take()
+    for _ in range(10):
+        await here.leave()
+    for _ in range(2):
+        fleet.clock.now_s += 0.1
+        await tidy([here])
+    assert [await there.take() for _ in range(119)] == [True] * 118 + [False]
+
+    for _ in range(2):
+        fleet.clock.now_s += 1.0
+        await tidy([here])
+
+    assert [await there.take() for _ in range(10)] == [True] * 8 + [False] * 2
+
+
+async def test_of_a_large_limit_that_was_reached_what_is_free_can_be_had_elsewhere_at_once_but_for_a_few() -> None:
+    fleet = Fleet(limit=128)  # two are held ready, four at times
+    here, there = fleet.routers
+    for _ in range(100):
+        await there.take()
+    assert [await here.take() for _ in range(29)] == [True] * 28 + [False]
+    asked = fleet.store.asked
+    await tidy([here])
+    assert fleet.store.asked == asked  # nothing is claimed ahead where there is nothing
+
+    for _ in range(28):  # with every fifth, then every third, three go
+        await here.leave()
+
+    assert [await there.take() for _ in range(25)] == [True] * 24 + [False]
+
+
+async def test_places_are_claimed_before_they_are_wanted() -> None:
+    fleet = Fleet(limit=256)  # four in each router
+    here = fleet.routers[0]
+    for _ in range(3):
+        await here.take()
+    assert fleet.store.asked == 1
+
+    await tidy([here])
+
+    assert fleet.store.asked == 2
+    assert [await here.take() for _ in range(4)] == [True] * 4
+    assert fleet.store.asked == 2
+
+
+async def test_a_claim_of_which_nothing_is_used_ends_by_itself_and_is_not_trusted_to_its_end() -> None:
+    fleet = Fleet(limit=64)
+    here, there = fleet.routers
     await here.take()
-    await here.tidy()
+    await here.leave()
+    for _ in range(13):
+        fleet.clock.now_s += 0.5
+        await tidy([here])
+    assert await here.take()
+    assert fleet.store.asked == 1
+    await here.leave()
+    fleet.clock.now_s += 0.5  # two thirds of its ten seconds are over
+    assert await here.take()
+    assert fleet.store.asked == 2
 
-    taken = [await there.take() for _ in range(128)]
+    await here.leave()
+    for _ in range(21):
+        fleet.clock.now_s += 0.5
+        await tidy([here])
 
-    assert taken == [True] * 127 + [False]
+    assert fleet.store.asked == 2
+    assert [await there.take() for _ in range(64)] == [True] * 64
 
 
 async def test_a_claim_is_renewed_before_it_ends_while_requests_run() -> None:
@@ -63,7 +140,7 @@ async def test_a_claim_is_renewed_before_it_ends_while_requests_run() -> None:
 
     for _ in range(100):
         fleet.clock.now_s += 0.5
-        await here.tidy()
+        await tidy([here])
 
     assert not await there.take()
     assert fleet.store.asked <= 1 + 100 / 6 + 1
@@ -111,7 +188,7 @@ async def test_after_an_outage_the_store_has_the_say_again() -> None:
     fleet.store.is_down = False
     fleet.clock.now_s += 4.0
 
-    await here.tidy()
+    await tidy([here])
     await here.leave()
 
     assert not await here.take()

@@ -6,17 +6,18 @@ from kvplane.controlplane.at_work import AtWork
 from kvplane.controlplane.room import Room
 from kvplane.controlplane.roster import Roster
 from kvplane.directory import HolderId, Load, Overlay
-from kvplane.tests.told_pages import PROMPT, Told, row
+from kvplane.tests.told_pages import PROMPT, Told
 
 
 class Scene:
     """One router's room at some replicas, of ten slots each; time is a number."""
 
-    def __init__(self, replicas: str = "a", router: str = "r0", routers: int = 1) -> None:
+    def __init__(self, replicas: str = "a", router: str = "r0", routers: int = 1, least: int = 0) -> None:
         self.now_s = 100.0
         self.mirror, self.overlay, self.roster = Told(lambda: self.now_s), Overlay(router, lambda: self.now_s), Roster()
         self.roster.update(replicas)
-        self.room = Room(router, routers, self.mirror, self.overlay, self.roster, lambda: 10, lambda: self.now_s)
+        clock, slots = lambda: self.now_s, lambda: 10
+        self.room = Room(router, routers, self.mirror, self.overlay, self.roster, slots, clock, least)
 
     def say(self, replica: str, running: int, waiting: int, **counted: int) -> None:
         self.mirror.say(replica, Load(running_sequences=running, waiting_sequences=waiting, counted=counted))
@@ -146,38 +147,77 @@ def test_with_nothing_in_flight_one_may_go_however_full_all_are() -> None:
     assert (first, scene.free()) == (1, 0)
 
 
-def seen(scene: Scene) -> str:
-    rows = [row(replica, scene.mirror, scene.overlay) for replica in scene.roster.live]
-    return "".join(candidate.replica for candidate in scene.room.narrow(rows))
+@pytest.mark.parametrize("waiting, sent", [(0, 2), (1, 1), (2, 0), (3, 0)])
+def test_of_the_tickets_held_for_a_replica_as_many_may_go_as_it_has_room_for(waiting: int, sent: int) -> None:
+    scene = Scene("ab")
+    scene.say("a", 4, waiting)
+    scene.say("b", 4, 0)
+    for _ in range(3):
+        scene.send("a")
+
+    assert [scene.room.admits(HolderId("a"), held) for held in (3, 2, 1)] == [sent > 0, sent > 1, False]
 
 
-def test_a_decision_sees_only_replicas_with_room_and_all_where_none_has() -> None:
-    scene = Scene("abc")
-    for replica, waiting in zip("abc", (0, 2, 1), strict=True):
-        scene.say(replica, 4, waiting)
-    scene.free()
-    some = seen(scene)
-    scene.send("c")
-    fewer = seen(scene)
-    scene.send("a")
-    scene.send("a")
-
-    assert (some, fewer, seen(scene)) == ("ac", "a", "abc")
-
-
-def test_a_decision_heeds_what_pages_said_since_the_last_look() -> None:
-    scene = Scene("abc", routers=2)
-    scene.now_s += 10
+def test_tickets_held_for_one_replica_leave_the_room_of_others_as_it_is() -> None:
+    scene = Scene("ab")
+    scene.say("a", 4, 2)
+    scene.say("b", 4, 1)
     for _ in range(5):
-        number = scene.send("a")
-    for replica in "abc":
-        scene.say(replica, 9, 1, r0=number)
-    scene.free()
-    scene.say("a", 10, 0, r0=number)
-    scene.say("b", 4, 2, r0=number)
+        scene.send("a")
 
-    # a lacks no more first tokens, but has its five; b was sent another by somebody.
-    assert seen(scene) == "c"
+    assert scene.free() == 1
+
+
+def test_a_router_with_nothing_in_flight_but_what_is_held_is_idle() -> None:
+    scene = Scene("ab")
+    scene.say("a", 10, 9)
+    scene.say("b", 10, 9)
+    scene.free()
+    scene.send("a")
+    scene.send("b")
+
+    assert (scene.room.idle(2), scene.room.idle(1)) == (True, False)
+
+
+def test_nobody_waits_for_a_replica_that_is_gone() -> None:
+    scene = Scene("ab")
+    scene.say("a", 10, 9)
+    scene.send("a")
+    before = scene.room.admits(HolderId("a"), 1)
+    scene.roster.update("b")
+    scene.now_s += 0.01
+
+    assert (before, scene.room.admits(HolderId("a"), 1)) == (False, True)
+
+
+@pytest.mark.parametrize("elsewhere, turns", [(0, ["-+-+", "+-+-"]), (9, ["----", "++++"])])
+def test_routers_take_turns_at_a_replica_unless_all_are_full(elsewhere: int, turns: list[str]) -> None:
+    seen = []
+    for router in ("r0", "r1"):
+        scene = Scene("ab", router, routers=2)
+        scene.now_s = 120.001
+        scene.say("a", 4, 1, r0=1, r1=1)
+        scene.say("b", 4, elsewhere, r0=1, r1=1)
+        scene.send("a")
+        scene.send("a")
+        scene.room.take()
+        seen.append("")
+        for _ in range(4):
+            seen[-1] += "+" if scene.room.admits(HolderId("a"), 1) else "-"
+            scene.now_s += 0.01
+
+    assert seen == turns
+
+
+def test_a_replica_that_something_counts_the_requests_of_gets_as_many_however_long_they_are() -> None:
+    scene = Scene(least=6)
+    free, ticket = [], scene.send("a")
+    for running, waiting in ((1, 2), (3, 2), (4, 2), (1, 5)):
+        scene.say("a", running, waiting, r0=ticket)
+        free.append(scene.free())
+
+    # Six, less the three, five and six that are in flight.
+    assert free == [3, 1, 0, 0]
 
 
 def test_replicas_that_come_and_go_are_counted_from_the_next_look() -> None:

@@ -11,8 +11,8 @@ from kvplane.controlplane.decision import Decision
 from kvplane.controlplane.errors import Overloaded, TimedOut
 from kvplane.controlplane.router_half import (
     Answering,
+    Attempt,
     EngineLost,
-    Interrupted,
     ReplicaBusier,
     ReplicaGone,
     ReplicaUnwell,
@@ -21,7 +21,7 @@ from kvplane.controlplane.router_half import (
 from kvplane.directory import HolderId, Load
 from kvplane.policies import RoundRobin
 from kvplane.tests.routers import TRACEPARENT, Router, asked, router, words
-from kvplane.workers import Delta, Sampling, Ticket
+from kvplane.workers import Delta, Ending, Sampling, Ticket, Usage
 
 DOWN = bool(1)
 SAMPLING = Sampling(max_tokens=4)
@@ -219,17 +219,38 @@ async def test_a_client_that_leaves_ends_the_generation() -> None:
     assert ongoing(made, "a") == 0
 
 
-async def test_what_a_dead_replica_had_begun_is_told_by_attempt() -> None:
+async def test_what_a_dead_replica_had_begun_is_billed_before_another_goes_on() -> None:
     made_half, fleet, _ = half(a=breaks_off, b=well)
-    told: list[Interrupted] = []
-    made_half._interrupted = told.append
-    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
-    await rest(answering)
+    billed: list[Usage] = []
+
+    async def bill(attempt: Attempt, ending: Ending) -> None:
+        assert fleet.sent == ["a"]
+        billed.append(attempt.used("m", 1, ending))
+
+    made_half._bill = bill
+    await rest(await made_half.answer(asked(words(1, 2)), SAMPLING))
 
     assert fleet.sent == ["a", "b"]
-    assert [(each.ticket.attempt, each.prompt, each.output) for each in told] == [(0, 2, 1)]
-    used = told[0].used("m", 1)
-    assert (used.finish, used.output_tokens, used.tenant) == ("interrupted", 1, "acme/default")
+    [used] = billed
+    assert (used.attempt, used.prompt_tokens, used.output_tokens) == (0, 2, 1)
+    assert (used.finish, used.observed, used.tenant) == ("interrupted", True, "acme/default")
+
+
+async def test_an_answer_that_its_client_has_whole_is_billed_as_it_came_and_its_generation_ended() -> None:
+    made_half, _, made = half(a=breaks_off, b=stalls)
+    billed: list[tuple[int, int, int, str, int]] = []
+
+    async def bill(attempt: Attempt, ending: Ending) -> None:
+        billed.append((attempt.ticket.attempt, attempt.prompt, attempt.output, ending, ongoing(made, "a", "b")))
+
+    made_half._bill = bill
+    answering = await made_half.answer(asked(words(1, 2)), SAMPLING)
+    await anext(answering.rest)
+    await answering.stop()
+    await answering.close()
+
+    assert billed == [(0, 2, 1, "interrupted", 1), (1, 3, 1, "stop", 0)]
+    assert [item async for item in answering.rest] == []
 
 
 async def test_a_replica_that_declines_has_the_request_decided_again_and_placed_once() -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from kvplane.controlplane.fair_queue import FairQueue
+from kvplane.controlplane.lines import Lines
 from kvplane.controlplane.replay.virtual_time import LeapingLoop
 from kvplane.controlplane.room import SPARE, Room
 from kvplane.controlplane.roster import Roster
 from kvplane.directory import HolderId, Load, Overlay
 from kvplane.tests.told_pages import PROMPT, Told, row
+from kvplane.workers import Ticket
 
 NAMES = tuple("abcdefgh")
 BATCH = 8
@@ -86,6 +88,7 @@ class Fleet:
             for router, mirror, overlay in zip(self.routers, self.mirrors, self.overlays, strict=True)
         ]
         self.queues = [FairQueue(room, self.clock) for room in self.rooms]
+        self.lines = [Lines(room) for room in self.rooms]
         self.charged: Counter[tuple[str, int]] = Counter()
         self.longest_s = 0.0
         for replica in self.replicas.values():
@@ -101,6 +104,7 @@ class Fleet:
                 self.charged[tenant, router] += tokens
                 where = self.choose(router)
                 number = overlay.issue(HolderId(where), tokens, 1, PROMPT)
+                await self.lines[router].stand(Ticket("", self.routers[router], number, (where,), "", "", 0.0, 1))
                 decode_s = costs.uniform(0.5, 1.5) * self.decode_s
                 await self.replicas[where].serve(self.routers[router], number, tokens, decode_s)
                 overlay.settle(number)
@@ -108,7 +112,7 @@ class Fleet:
     def choose(self, router: int) -> str:
         overlay, mirror = self.overlays[router], self.mirrors[router]
         rows = [row(name, mirror, overlay) for name in NAMES]
-        return min(self.rooms[router].narrow(rows), key=lambda row: row.ongoing).replica
+        return min(rows, key=lambda row: (row.waiting_sequences, row.ongoing)).replica
 
     def begin_counting(self) -> None:
         self.charged.clear()

@@ -15,11 +15,16 @@ ROUTER = {
     "failures": {},
     "pages": [],
     "misfit": None,
+    "probing": [],
 }
 REPORT: Report = {
     "registrar": {"directory": "redis+cluster://127.0.0.1:1", "shards": [{"port": 1, "pid": 2, "up": True}]},
     "replicas": [{"replica": "abc", "engine": "up"}, {"error": "it is ending"}],
-    "routers": [ROUTER, {**ROUTER, "misfit": "too many blocks for its mirror"}, {"error": "it is ending"}],
+    "routers": [
+        ROUTER,
+        {**ROUTER, "misfit": "too many blocks for its mirror", "probing": ["acme/default"]},
+        {"error": "it is ending"},
+    ],
 }
 
 
@@ -31,3 +36,4 @@ def test_the_tables_show_every_part_and_what_cannot_tell(capsys: pytest.CaptureF
     assert "abc" in shown
     assert "a router does not answer: it is ending" in shown
     assert shown.count("too many blocks for its mirror") == 1
+    assert shown.count("share none for now: acme/default") == 1

@@ -12,11 +12,19 @@ def test_a_slice_is_an_eighth_of_the_replicas_and_one_at_least() -> None:
     assert len(slice_of("acme/default", FLEET)) == 4
     assert len(slice_of("acme/default", FLEET[:7])) == 1
     assert len(slice_of("acme/default", FLEET, count=2)) == 2
-    assert slice_of("acme/default", []) == []
+    assert slice_of("acme/default", []) == ()
 
 
 def test_every_router_finds_the_same_slice_in_whatever_order_it_knows_the_replicas() -> None:
     assert slice_of("acme/default", FLEET) == slice_of("acme/default", FLEET[::-1])
+
+
+def test_a_slice_is_worked_out_once_while_the_fleet_is_the_same() -> None:
+    slices = [slice_of(tenant, tuple(FLEET), count) for tenant in ("acme", "globex") for count in (None, None, 3)]
+
+    assert slices[0] is slices[1]
+    assert slices[2] == slices[0][:3]
+    assert slices[3] is slices[4] is not slices[0]
 
 
 def test_a_replica_that_comes_or_goes_changes_one_place_at_most() -> None:

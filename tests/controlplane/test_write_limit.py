@@ -159,6 +159,35 @@ async def test_a_long_prompt_that_is_cached_fits_where_all_of_it_would_not() -> 
     assert (await budget.appeal(140 * BLOCK)).answer == "confine"
 
 
+@pytest.mark.parametrize("burst, fits", [(3200 * 2, True), (3199 * 2, False)])
+async def test_what_a_prompt_could_write_at_the_most_is_leased_along_where_it_is_little(burst: int, fits: bool) -> None:
+    router, acme = Router(), caller(per_minute=10**6, write_burst_blocks=burst)
+    for number in range(50):  # its requests write a tenth of what they ask for
+        budget = await router.limit.budget(acme, 10 * BLOCK, 0)
+        budget.charge(f"d{number}", 9 * BLOCK)
+        router.limit.settle(served(f"d{number}", 10 * BLOCK, 9 * BLOCK, 0))
+    for _ in range(3):
+        router.clock.now_s += 60.0  # what lies ready goes back
+        await router.limit.tidy()
+
+    budget = await router.limit.budget(acme, 100 * BLOCK, 0)
+
+    assert budget.fits(11)
+    assert budget.fits(100) == fits  # of 3200 blocks for each of two routers, a 32nd
+
+
+async def test_a_prompt_whose_blocks_are_here_is_ready_and_a_longer_one_is_not() -> None:
+    router, acme = Router(), caller(per_minute=6400)
+    assert not router.limit.is_ready(acme, 90 * BLOCK, 10 * BLOCK)
+    await router.limit.budget(acme, 90 * BLOCK, 10 * BLOCK)
+    asked = router.store.asked
+
+    assert router.limit.is_ready(acme, 90 * BLOCK, 10 * BLOCK)
+    assert not router.limit.is_ready(acme, 191 * BLOCK, 10 * BLOCK)
+    assert router.limit.is_ready(caller(per_minute=None), 10**6, 0)
+    assert router.store.asked == asked
+
+
 async def test_a_tenant_without_a_write_limit_is_always_within_unless_it_crowds_the_caches() -> None:
     router, acme = Router(), caller(per_minute=None, resident_share=0.25)
     budget = await router.limit.budget(acme, 10**6, 10**6)

@@ -31,9 +31,9 @@ def test_parts_that_read_the_same_when_joined_give_different_salts(other: Domain
 
 
 def test_an_epoch_and_a_master_key_each_change_the_salt() -> None:
-    domain = Domain("o", "w")
+    domain, later = Domain("o", "w"), Domain("o", "w", salt_epoch=1)
 
-    salts = {Keyring(MASTER).salt(domain), Keyring(MASTER).salt(domain, 1), Keyring(MASTER[::-1]).salt(domain)}
+    salts = {Keyring(MASTER).salt(domain), Keyring(MASTER).salt(later), Keyring(MASTER[::-1]).salt(domain)}
 
     assert len(salts) == 3
 
@@ -62,11 +62,28 @@ def test_every_part_of_a_domain_key_counts() -> None:
         domain_key(salt, "m2", "", 16),
         domain_key(salt, "m", "lora", 16),
         domain_key(salt, "m", "", 32),
-        domain_key(salt, "m", "", 16, name_epoch=1),
     ]
 
-    assert len({key.prf for key in keys}) == len({key.tag for key in keys}) == len({key.seed for key in keys}) == 6
+    assert len({key.prf for key in keys}) == len({key.tag for key in keys}) == len({key.seed for key in keys}) == 5
     assert all(re.fullmatch(r"[0-9a-f]{16}", key.tag) for key in keys)
+
+
+def test_a_name_epoch_changes_every_name_of_a_domain_and_not_its_tag() -> None:
+    salt, fingerprint = "ab" * 32, b"f" * 16
+
+    first, second = domain_key(salt, "m", "", 16), domain_key(salt, "m", "", 16, name_epoch=1)
+
+    assert first.tag == second.tag
+    assert first.prf != second.prf
+    assert first.seed != second.seed
+    assert first.name(fingerprint) != second.name(fingerprint)
+
+
+def test_a_domain_key_gives_that_of_any_other_epoch() -> None:
+    first, second, other = (domain_key("ab" * 32, "m", "lora", 16, epoch) for epoch in (0, 1, 9))
+
+    assert first.in_epoch(1) == second == other.in_epoch(1)
+    assert second.in_epoch(0) == first
 
 
 def test_nothing_prints_a_key() -> None:

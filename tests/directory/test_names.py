@@ -4,7 +4,7 @@ import struct
 
 from kvplane.directory import DomainKey, Level
 from kvplane.directory.counts import GONE
-from kvplane.directory.names import Moved, Names
+from kvplane.directory.names import Moved, Names, Standing
 
 
 def test_a_domain_with_news_puts_itself_on_the_list_once(key: DomainKey) -> None:
@@ -28,8 +28,8 @@ def test_a_name_moves_from_where_it_was_told_to_where_it_stands(key: DomainKey) 
     names.move(2, 1, GONE)
 
     assert sorted(names.moved()) == [
-        Moved(Level.GPU, Level.NONE, struct.pack("<Q", 2)),
-        Moved(Level.GPU, Level.DISK, struct.pack("<Q", 1)),
+        Moved(Level.GPU, Standing(Level.NONE, struct.pack("<Q", 2))),
+        Moved(Level.GPU, Standing(Level.DISK, struct.pack("<Q", 1))),
     ]
     assert names.moved() == names.tell()
     assert names.tell() == []
@@ -43,8 +43,8 @@ def test_the_nearest_of_the_blocks_behind_a_name_counts(key: DomainKey) -> None:
     near = names.holding()
     names.move(1, 1, GONE)
 
-    assert near == [(Level.GPU, struct.pack("<Q", 1))]
-    assert names.holding() == [(Level.DISK, struct.pack("<Q", 1))]
+    assert near == [Standing(Level.GPU, struct.pack("<Q", 1))]
+    assert names.holding() == [Standing(Level.DISK, struct.pack("<Q", 1))]
     assert names.usable == 1
 
 
@@ -55,5 +55,5 @@ def test_names_that_are_cleared_are_told_the_deepest_first(key: DomainKey) -> No
 
     names.clear()
 
-    assert names.tell() == [Moved(Level.GPU, Level.NONE, struct.pack("<3Q", 3, 2, 1))]
+    assert names.tell() == [Moved(Level.GPU, Standing(Level.NONE, struct.pack("<3Q", 3, 2, 1)))]
     assert names.holding() == []

@@ -1,98 +1,196 @@
-"""Replicas and the accounts are killed under load: every answer that a client has whole is in the ledger, once."""
+"""Routers, replicas and the accounts are killed at random under load, and every answer that came whole is billed once.
+
+`KVPLANE_KILLS_S` says how long, `KVPLANE_KILLS_SEED` who dies when.
+"""
 
 import asyncio
+import json
 import os
+import random
 import signal
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
+from kvplane.controlplane.app import APP
 from kvplane.controlplane.config import Settings
-from kvplane.controlplane.local import Machine
-from kvplane.controlplane.status import fetch_status
+from kvplane.controlplane.local import Machine, Serving
 from kvplane.directory import DirectorySettings, open_client
-from kvplane.tests.walks.waiting import at_most
+from kvplane.tests.walks.counted import build_counted, generated
 from kvplane.workers import RedisLedger, Usage
 
-pytestmark = pytest.mark.walk
-
-REQUESTS, AT_ONCE, WAIT_S = 60, 6, 90
+LOAD_S = float(os.environ.get("KVPLANE_KILLS_S", "60"))
+SEED = int(os.environ.get("KVPLANE_KILLS_SEED", "1"))
+CLIENTS, SHORT, LONG, WAIT_S = 8, 40, 300, 60.0
+FAR = 150  # tokens that take three seconds
+VICTIMS = ("replicas", "routers", "accounts")
 TENANT = "acme/default"
 
+pytestmark = [pytest.mark.walk, pytest.mark.timeout(LOAD_S + 240)]
 
-async def test_what_clients_have_is_in_the_ledger_once_whoever_was_killed(ray_machine: Machine, tmp_path: Path) -> None:
+
+@dataclass(frozen=True)
+class Came:
+    """What a client has of one answer; without a finish it is not whole."""
+
+    decision: str = ""
+    finish: str | None = None
+    tokens: int = 0  # those that it saw, of one that is not whole
+    wanted: int = 0  # at most
+
+
+async def test_what_clients_have_whole_is_in_the_ledger_once_whoever_is_killed(
+    ray_machine: Machine, tmp_path: Path
+) -> None:
     engine = {"engine": "simulated", "prefill_us_per_token": 50.0, "decode_ms": 20.0, "cache": str(tmp_path / "cache")}
-    replicas = {"count": 2, "health_period_s": 1}
-    settings = Settings.load(None, engine=engine, replicas=replicas, state=tmp_path / "state")
-    with ray_machine.serving(settings) as serving:
-        headers = {"authorization": f"Bearer {serving.keys['acme']}"}
-        async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=WAIT_S) as client:
-            killing = asyncio.create_task(kill_some(settings.state))
-            answers = await at_most(AT_ONCE, [partial(ask, client, number) for number in range(REQUESTS)])
-            await killing
-        whole = {answer["id"].partition("-")[2]: answer["usage"]["completion_tokens"] for answer in answers if answer}
-        entries = await settled(settings.state, set(whole))
+    replicas, routers = {"count": 2, "health_period_s": 1}, {"count": 2}
+    settings = Settings.load(None, engine=engine, replicas=replicas, router=routers, state=tmp_path / "state")
+    with ray_machine.serving(settings, build_counted(settings)) as serving:
+        until = time.monotonic() + LOAD_S
+        killing = asyncio.create_task(kill_at_random(settings.state, until, random.Random(SEED)))
+        loads = (load(serving, until, random.Random(SEED * 1000 + client)) for client in range(CLIENTS))
+        answers = [answer for answers in await asyncio.gather(*loads) for answer in answers]
+        killed = await killing
+        await delivered(settings.engine.cache)
+        entries = await billed(settings.state)
+    whole = [answer for answer in answers if answer.finish]
+    broken_off = [answer for answer in answers if not answer.finish and answer.wanted - answer.tokens > FAR]
+    counts = generated(settings.engine.cache)
 
-    assert len(whole) >= REQUESTS * 0.8
-    for decision, completion_tokens in whole.items():
-        attempts = entries[decision]
-        assert [usage.attempt for usage in attempts] == sorted({usage.attempt for usage in attempts})
-        assert [usage.finish in ("stop", "length") for usage in attempts].count(True) == 1
-        assert sum(usage.output_tokens for usage in attempts) == completion_tokens
-    ended = [usage.finish for attempts in entries.values() for usage in attempts]
-    assert "interrupted" in ended
-
-
-async def ask(client: httpx.AsyncClient, number: int) -> dict[str, Any]:  # Any: OpenAI's shape
-    body = {"model": "simulated", "prompt": f"question number {number} " + "x" * 400, "max_tokens": 40}
-    answer = await client.post("/completions", json=body)
-    body = answer.json() if answer.status_code == 200 else {}
-    return dict(body)
+    assert set(killed) == set(VICTIMS)
+    assert len(whole) >= LOAD_S
+    assert {answer.finish for answer in whole} == {"length", "stop"}
+    for answer in whole:
+        check(answer, entries[answer.decision])
+    for usage in (usage for attempts in entries.values() for usage in attempts):
+        gave = counts[usage.of_attempt]
+        assert usage.output_tokens <= gave if usage.observed else usage.output_tokens == gave, usage
+    for answer in broken_off:
+        assert {usage.finish for usage in entries.get(answer.decision, [])} <= {"interrupted"}, answer
 
 
-async def kill_some(state: Path) -> None:
-    """One replica, then the accounts' server, then a replica again."""
-    await asyncio.sleep(2)
-    await kill_replica(state)
-    await asyncio.sleep(2)
-    await asyncio.to_thread(kill_accounts, state)
-    await asyncio.sleep(3)
-    await kill_replica(state)
+def check(answer: Came, attempts: Sequence[Usage]) -> None:
+    """One entry for each attempt; all but the last were interrupted, and together they gave what the client has."""
+    *before, last = attempts
+    assert [usage.attempt for usage in attempts] == sorted({usage.attempt for usage in attempts})
+    assert [usage.finish for usage in before] == ["interrupted"] * len(before)
+    assert last.finish == answer.finish
+    gave = sum(usage.output_tokens for usage in attempts)
+    assert gave == answer.tokens if not before and last.finish == "length" else gave >= answer.tokens, answer
 
 
-async def kill_replica(state: Path) -> None:
-    report = await asyncio.to_thread(fetch_status, state, None)
-    busy = max((each for each in report["replicas"] if "pid" in each), key=lambda each: each["running_sequences"])
-    os.kill(busy["pid"], signal.SIGKILL)
+async def load(serving: Serving, until: float, chance: random.Random) -> list[Came]:
+    """One client, asking again and again; some answers stream, some are long, some have a stop string."""
+    headers = {"authorization": f"Bearer {serving.keys['acme']}"}
+    answers: list[Came] = []
+    async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=WAIT_S) as client:
+        while time.monotonic() < until:
+            tokens = LONG if chance.random() < 0.1 else SHORT
+            body = {"model": "simulated", "prompt": f"{chance.random()} " + "x" * 400, "max_tokens": tokens}
+            if chance.random() < 0.5:
+                body["stop"] = chance.choice("aeiou")
+            ask = streamed if chance.random() < 0.5 else at_once
+            answers.append(await ask(client, body))
+            if not answers[-1].finish:
+                await asyncio.sleep(0.2)
+    return answers
 
 
-def kill_accounts(state: Path) -> None:
+async def at_once(client: httpx.AsyncClient, body: dict[str, Any]) -> Came:  # Any: OpenAI's shapes
+    with suppress(httpx.HTTPError):
+        answer = await client.post("/completions", json=body)
+        if answer.status_code == 200:
+            whole = answer.json()
+            return Came(of(whole), whole["choices"][0]["finish_reason"], whole["usage"]["completion_tokens"])
+    return Came()
+
+
+async def streamed(client: httpx.AsyncClient, body: dict[str, Any]) -> Came:
+    came = Came(wanted=body["max_tokens"])
+    with suppress(httpx.HTTPError):
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        async with client.stream("POST", "/completions", json=body) as answer:
+            async for chunk in chunks(answer):
+                if not chunk["choices"]:
+                    return replace(came, tokens=chunk["usage"]["completion_tokens"])
+                finish = chunk["choices"][0]["finish_reason"]
+                came = replace(came, decision=of(chunk), finish=finish, tokens=came.tokens + 1)
+    return Came() if came.finish else came  # without its usage there is nothing to compare
+
+
+async def chunks(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """Those of a stream, up to where it ends or breaks off."""
+    async for line in answer.aiter_lines():
+        event = json.loads(line.removeprefix("data: ")) if line.startswith("data: {") else {}
+        if "id" in event:
+            yield event
+
+
+def of(shape: dict[str, Any]) -> str:
+    return str(shape["id"].partition("-")[2])
+
+
+async def kill_at_random(state: Path, until: float, chance: random.Random) -> list[str]:
+    """Somebody every few seconds, and everybody in turn first; who was killed."""
+    killed: list[str] = []
+    while (wait_s := chance.uniform(1.0, 5.0)) < until - time.monotonic():
+        await asyncio.sleep(wait_s)
+        victim = VICTIMS[len(killed)] if len(killed) < len(VICTIMS) else chance.choice(VICTIMS)
+        pids = await asyncio.to_thread(accounts_pids, state) if victim == "accounts" else await pids_of(victim)
+        if pids:
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(pids), signal.SIGKILL)
+                killed.append(victim)
+    return killed
+
+
+async def pids_of(deployment: str) -> list[int]:
+    """The processes that answer."""
+    broadcast = serve.get_deployment_handle(deployment, APP).broadcast("status")
+    try:
+        found = await asyncio.to_thread(broadcast.results, timeout_s=5, return_exceptions=True)
+    except (RayError, RayServeException, TimeoutError):
+        return []
+    return sorted(status.pid for status in found if not isinstance(status, BaseException))
+
+
+def accounts_pids(state: Path) -> list[int]:
     """Whichever process runs in the accounts' folder."""
-    folder, killed = str(state / "accounts" / "data"), 0
+    folder, found = str(state / "accounts" / "data"), []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if os.readlink(process / "cwd") == folder:
-                os.kill(int(process.name), signal.SIGKILL)
-                killed += 1
-    assert killed == 1
+                found.append(int(process.name))
+    return found
 
 
-async def settled(state: Path, decisions: set[str]) -> dict[str, list[Usage]]:
-    """What the ledger has of these decisions, once it has all of them."""
+async def delivered(cache: Path) -> None:
+    """Wait until nothing is kept on disk for the ledger any more."""
+    async with asyncio.timeout(WAIT_S):
+        while kept(cache):
+            await asyncio.sleep(0.2)
+
+
+def kept(cache: Path) -> list[Path]:
+    return list(cache.glob("usage/*/*.usage"))
+
+
+async def billed(state: Path) -> dict[str, list[Usage]]:
+    """The ledger, by decision and attempt."""
     url = await asyncio.to_thread((state / "accounts.url").read_text)
-    today = datetime.now(UTC).date()
-    async with asyncio.timeout(WAIT_S), open_client(url, DirectorySettings()) as client:
-        while True:
-            found: dict[str, list[Usage]] = {}
-            for day in (today - timedelta(days=1)).isoformat(), today.isoformat():
-                async for usage in RedisLedger(client).read(TENANT, day):
-                    found.setdefault(usage.decision, []).append(usage)
-            ended = {key for key, attempts in found.items() if any(each.finish != "interrupted" for each in attempts)}
-            if decisions <= ended:
-                return {key: sorted(value, key=lambda usage: usage.attempt) for key, value in found.items()}
-            await asyncio.sleep(0.5)
+    today, found = datetime.now(UTC).date(), dict[str, list[Usage]]()
+    async with open_client(url, DirectorySettings()) as client:
+        for day in (today - timedelta(days=1)).isoformat(), today.isoformat():
+            async for usage in RedisLedger(client).read(TENANT, day):
+                found.setdefault(usage.decision, []).append(usage)
+    return {decision: sorted(attempts, key=lambda usage: usage.attempt) for decision, attempts in found.items()}

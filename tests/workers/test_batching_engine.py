@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from kvplane.tests.workers.disks import FakeDisk, Gpu, idle
 from kvplane.workers.batching_engine import BatchingEngine, Steps, running
 from kvplane.workers.block_pool import BlockPool
 from kvplane.workers.engine import BlockHash, Delta, EngineDead, EngineRequest, Removed, Sampling, Stored
+from kvplane.workers.model_folder import Array
+from kvplane.workers.offload import Moves, Offload
 from kvplane.workers.scheduler import Scheduler, Work
 
 
@@ -21,7 +24,7 @@ class Held:
         self.began = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def compute(self, step: Sequence[Work]) -> Sequence[int]:
+    async def compute(self, step: Sequence[Work], moves: Moves) -> Sequence[int]:
         self.began.set()
         await self.go.wait()
         return [5 for work in step if work.samples]
@@ -34,7 +37,7 @@ class Counted:
         self.allowed = allowed
         self.held = asyncio.Event()
 
-    async def compute(self, step: Sequence[Work]) -> Sequence[int]:
+    async def compute(self, step: Sequence[Work], moves: Moves) -> Sequence[int]:
         if not self.allowed:
             self.held.set()
             await asyncio.Event().wait()
@@ -42,9 +45,17 @@ class Counted:
         return [5 for work in step if work.samples]
 
 
+class Copying:
+    """Computes at once, in a pool of blocks that hold nothing."""
+
+    async def compute(self, step: Sequence[Work], moves: Moves) -> Sequence[int]:
+        Gpu(3).move(moves)
+        return [5 for work in step if work.samples]
+
+
 class Broken(Held):
-    async def compute(self, step: Sequence[Work]) -> Sequence[int]:
-        await super().compute(step)
+    async def compute(self, step: Sequence[Work], moves: Moves) -> Sequence[int]:
+        await super().compute(step, moves)
         raise MemoryError("no room for scores")
 
 
@@ -97,6 +108,22 @@ async def test_a_step_that_raises_kills_the_engine_for_everyone() -> None:
             await answer(engine, ask(range(5)))
         with pytest.raises(EngineDead):
             [events async for events in engine.events()]
+
+
+async def test_a_tier_whose_loop_ends_ends_the_engine() -> None:
+    class Unplugged(FakeDisk):
+        async def write(self, digest: bytes, kv: Array) -> bool:
+            raise RuntimeError("the thread is gone")
+
+    pool = BlockPool(3, 4, Offload(0, 4, Unplugged()))
+    scheduler = Scheduler(pool, max_sequences=2, prefill_chunk=8, context=100, vocabulary=100, stop_ids=())
+    async with asyncio.timeout(20), running(BatchingEngine(scheduler, Copying())) as engine:
+        for start in (0, 20):  # the second evicts the first
+            await answer(engine, ask(range(start, start + 9)))
+        await idle()
+
+        with pytest.raises(EngineDead, match="RuntimeError: the thread is gone"):
+            engine.load()
 
 
 async def test_a_prompt_being_computed_and_one_queued_count_as_waiting() -> None:

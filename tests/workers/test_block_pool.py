@@ -6,17 +6,17 @@ from collections.abc import Sequence
 import pytest
 
 from kvplane.workers.block_pool import BlockPool, Table
-from kvplane.workers.engine import BlockHash, Cleared, EngineEvent, Removed, Stored
+from kvplane.workers.engine import BlockHash, Cleared, EngineEvent, Public, Removed, Stored
 from kvplane.workers.vllm_events import AllBlocksCleared, BlockRemoved, BlockStored, translate
 
 
-def table(tokens: Sequence[int], salt: str = "s") -> Table:
-    return Table(salt, bytearray(struct.pack(f"<{len(tokens)}I", *tokens)))
+def table(tokens: Sequence[int], salt: str = "s", public: Public | None = None) -> Table:
+    return Table(salt, bytearray(struct.pack(f"<{len(tokens)}I", *tokens)), public=public)
 
 
-def computed(pool: BlockPool, tokens: Sequence[int], salt: str = "s") -> Table:
+def computed(pool: BlockPool, tokens: Sequence[int], salt: str = "s", public: Public | None = None) -> Table:
     """A sequence whose whole prompt has been computed and which still runs."""
-    made = table(tokens, salt)
+    made = table(tokens, salt, public)
     assert pool.open(made)
     pool.store(made, len(tokens))
     return made
@@ -27,16 +27,16 @@ class Replayed:
 
     def __init__(self) -> None:
         self.copies: Counter[BlockHash] = Counter()
-        self.children: dict[tuple[BlockHash | str, bytes], BlockHash] = {}
+        self.children: dict[tuple[BlockHash | None, str, bytes], BlockHash] = {}
 
     def apply(self, event: EngineEvent, size: int) -> None:
         match event:
             case Stored():
-                above: BlockHash | str = event.salt or "" if event.parent is None else event.parent
+                above, salt = event.parent, event.salt or ""
                 for index, name in enumerate(event.hashes):
-                    self.children[above, event.words[index * size : (index + 1) * size]] = name
+                    self.children[above, salt, event.words[index * size : (index + 1) * size]] = name
                     self.copies[name] += 1
-                    above = name
+                    above, salt = name, ""
             case Removed():
                 self.copies.subtract(event.hashes)
                 assert min(self.copies.values()) >= 0
@@ -44,9 +44,11 @@ class Replayed:
                 self.copies.clear()
 
     def cached_blocks(self, probe: Table, size: int) -> int:
-        above: BlockHash | str = probe.salt
+        above: BlockHash | None = None
+        salts = {0: probe.public.salt, probe.public.blocks: probe.salt} if probe.public else {0: probe.salt}
         for index in range((len(probe.words) - 4) // size):
-            name = self.children.get((above, bytes(probe.words[index * size : (index + 1) * size])))
+            words = bytes(probe.words[index * size : (index + 1) * size])
+            name = self.children.get((above, salts.get(index, ""), words))
             if name is None or not self.copies[name]:
                 return index
             above = name
@@ -83,6 +85,52 @@ def test_another_salt_shares_nothing() -> None:
     computed(pool, range(9), salt="b")
     others = [event.block_hashes for event in pool.take_events() if isinstance(event, BlockStored)]
     assert not set(hashes[0]) & set(others[0])
+
+
+def test_two_salts_share_the_public_blocks_and_nothing_behind_them() -> None:
+    pool, public = BlockPool(12, 4), Public("p", 2)
+    computed(pool, range(17), "a", public)
+    probes = {
+        "the same": table(range(17), "a", public),
+        "another's": table(range(17), "b", public),
+        "another's, public but for one block": table(range(17), "b", Public("p", 1)),
+        "another's, public for one block more": table(range(17), "b", Public("p", 3)),
+        "in another public domain": table(range(17), "a", Public("q", 2)),
+        "wholly its own": table(range(17), "a"),
+        "wholly public": table(range(17), "p"),
+    }
+
+    assert {what: pool.cached_tokens(probe) for what, probe in probes.items()} == {
+        "the same": 16,
+        "another's": 8,
+        "another's, public but for one block": 4,
+        "another's, public for one block more": 8,
+        "in another public domain": 0,
+        "wholly its own": 0,
+        "wholly public": 8,
+    }
+
+
+@pytest.mark.parametrize(
+    "steps, salts",
+    [
+        ((9,), [("p", 2), ("a", 2)]),
+        ((2, 6, 8), [("p", 1), (None, 1), ("a", 1), (None, 1)]),
+        ((4, 8), [("p", 2), ("a", 2)]),
+    ],
+)
+def test_a_store_tells_the_salt_of_each_segment_that_begins_in_it(
+    steps: tuple[int, ...], salts: list[tuple[str | None, int]]
+) -> None:
+    pool, running = BlockPool(8, 2), table(range(9), "a", Public("p", 2))
+    assert pool.open(running)
+    for tokens in steps:
+        pool.store(running, tokens)
+    told = [event for event in translate(pool.take_events()) if isinstance(event, Stored)]
+
+    assert [(event.salt, len(event.hashes)) for event in told] == salts
+    assert b"".join(event.words for event in told) == running.words[:32]
+    assert [event.parent for event in told] == [None, *(event.hashes[-1] for event in told[:-1])]
 
 
 def test_a_store_is_told_as_vllm_tells_it() -> None:
@@ -217,8 +265,8 @@ def test_events_replayed_predict_what_the_pool_can_reuse_at_every_step(seed: int
         match chance.choice(["open", "open", "decode", "decode", "release", "clear"]):
             case "open":
                 tokens = [chance.randrange(2) for _ in range(chance.randrange(1, 12))]
-                made = table(tokens, chance.choice("ab"))
-                seen.append(table(tokens, made.salt))
+                made = table(tokens, chance.choice("ab"), chance.choice([None, Public("p", chance.choice([1, 2]))]))
+                seen.append(table(tokens, made.salt, made.public))
                 if pool.open(made):
                     pool.store(made, chance.randint(made.stored * 2, len(tokens)))
                     running.append(made)
@@ -227,7 +275,8 @@ def test_events_replayed_predict_what_the_pool_can_reuse_at_every_step(seed: int
                 if pool.grow(grown, grown.tokens + 1):
                     pool.store(grown, grown.tokens)
                     grown.words += struct.pack("<I", chance.randrange(2))
-                    seen.append(table(struct.unpack(f"<{grown.tokens}I", grown.words), grown.salt))
+                    tokens = list(struct.unpack(f"<{grown.tokens}I", grown.words))
+                    seen.append(table(tokens, grown.salt, grown.public))
             case "release" if running:
                 pool.release(running.pop(chance.randrange(len(running))))
             case "clear":

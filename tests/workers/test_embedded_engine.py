@@ -2,7 +2,7 @@ import asyncio
 import importlib.util
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,11 @@ from tokenizers import Tokenizer
 
 from kvplane.workers.embedded_engine import EmbeddedSettings, embedded_engine
 from kvplane.workers.engine import Delta, Engine, EngineRequest, Sampling
+from kvplane.workers.fetch_costs import Below, FetchCosts
 from kvplane.workers.weights import prepare
 
 MODELS = Path(__file__).parents[2] / "build" / "models"
+GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
 TINY = EmbeddedSettings(model="tiny", cache=MODELS, blocks=32, block_tokens=8, prefill_chunk=32)
 
 
@@ -35,6 +37,82 @@ async def test_greedy_tokens_are_the_same_cold_cached_and_preempted() -> None:
 
     assert cold == cached == tokens_of(tasks[0].result()) == tokens_of(tasks[2].result())
     assert len(set(cold)) > 5
+
+
+class Eager(FetchCosts):
+    """Fetches whatever it costs: what that is on a busy machine, nobody knows."""
+
+    def depth(self, tiers: Sequence[Below]) -> int:
+        return len(tiers)
+
+
+def files(base: Path) -> list[Path]:
+    return list(base.glob("*/*.kv"))
+
+
+async def conversations(settings: EmbeddedSettings, between: Callable[[], None] = lambda: None) -> list[list[Delta]]:
+    """Five conversations in turns, three times round: nine blocks each, of which the gpu tier holds those of one."""
+    prompts = [list(range(start, start + 70)) for start in range(0, 100, 20)]
+    answers: list[list[Delta]] = []
+    async with embedded_engine(settings, Eager()) as engine:
+        for _ in range(3):
+            for prompt in prompts:
+                answers.append(await answer(engine, prompt, GREEDY))
+                prompt += tokens_of(answers[-1])
+            await asyncio.to_thread(between)
+    return answers
+
+
+async def test_what_sank_comes_back_and_nothing_that_is_said_depends_on_it(tmp_path: Path) -> None:
+    cramped = TINY.model_copy(update={"blocks": 14, "disk_folder": tmp_path})
+    without = await conversations(cramped)
+    for below in ({"cpu_blocks": 80}, {"disk_blocks": 80}, {"cpu_blocks": 10, "disk_blocks": 80}):
+        tiers = await conversations(cramped.model_copy(update=below))
+
+        assert [tokens_of(each) for each in tiers] == [tokens_of(each) for each in without]
+        # Of 70 tokens, then 82 and 94, all but what was sampled last is in full blocks of 8: 81, then 93.
+        assert [each[0].cached_tokens for each in tiers] == [0] * 5 + [80] * 5 + [88] * 5
+    assert [each[0].cached_tokens for each in without] == [0] * 15
+
+
+async def test_a_spoilt_file_is_a_miss_and_never_a_wrong_answer(tmp_path: Path) -> None:
+    spoilt: list[Path] = []
+
+    def spoil() -> None:
+        for file in sorted(files(tmp_path))[::2]:
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 16
+            file.write_bytes(data)
+            spoilt.append(file)
+
+    cramped = TINY.model_copy(update={"blocks": 14, "disk_folder": tmp_path})
+    whole = await conversations(cramped.model_copy(update={"disk_blocks": 80}))
+    found = await conversations(cramped.model_copy(update={"disk_blocks": 80}), spoil)
+
+    assert len(spoilt) > 20
+    assert [tokens_of(each) for each in found] == [tokens_of(each) for each in whole]
+    assert sum(each[0].cached_tokens for each in found) < sum(each[0].cached_tokens for each in whole)
+
+
+async def test_files_are_within_bounds_in_a_folder_of_the_process_that_goes_with_it(tmp_path: Path) -> None:
+    counts: list[int] = []
+    settings = TINY.model_copy(update={"blocks": 14, "disk_blocks": 7, "disk_folder": tmp_path})
+    await conversations(settings, lambda: counts.append(len(files(tmp_path))))
+
+    assert set(counts) <= {6, 7}  # one goes before another comes
+    assert files(tmp_path) == []
+
+
+async def test_another_salt_finds_nothing_below_either(tmp_path: Path) -> None:
+    settings = TINY.model_copy(update={"blocks": 14, "cpu_blocks": 10, "disk_blocks": 80, "disk_folder": tmp_path})
+    cached: list[int] = []
+    async with asyncio.timeout(60), embedded_engine(settings, Eager()) as engine:
+        for salt, first in (("a", 0), ("a", 100), ("b", 0), ("a", 100), ("a", 0)):
+            words = struct.pack("<100I", *range(first, first + 100))
+            deltas = [delta async for delta in engine.generate(EngineRequest("r", words, salt, GREEDY))]
+            cached.append(deltas[0].cached_tokens)
+
+    assert cached == [0, 0, 0, 96, 96]
 
 
 async def test_a_seed_repeats_a_draw_and_without_one_two_requests_differ() -> None:

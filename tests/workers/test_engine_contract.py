@@ -3,22 +3,40 @@
 import asyncio
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kvplane.workers.embedded_engine import EmbeddedSettings
-from kvplane.workers.engine import BlockHash, Delta, Engine, EngineDead, EngineRequest, Removed, Sampling, Stored
+from kvplane.workers.engine import (
+    BlockHash,
+    Delta,
+    Engine,
+    EngineDead,
+    EngineRequest,
+    Public,
+    Removed,
+    Sampling,
+    Stored,
+)
 from kvplane.workers.engines import open_engine
 from kvplane.workers.simulated_engine import SimulatedSettings
 
 MODELS = Path(__file__).parents[2] / "build" / "models"
+BELOW = {"cpu_blocks": 4, "disk_blocks": 16}
 ENGINES: dict[str, EmbeddedSettings | SimulatedSettings] = {
     "embedded": EmbeddedSettings(
         model="tiny", cache=MODELS, blocks=12, block_tokens=8, max_sequences=4, prefill_chunk=16
     ),
     "simulated": SimulatedSettings(
         prefill_us_per_token=0, decode_ms=0, blocks=12, block_tokens=8, max_sequences=4, prefill_chunk=16
+    ),
+    "embedded with tiers": EmbeddedSettings(
+        model="tiny", cache=MODELS, blocks=12, block_tokens=8, max_sequences=4, prefill_chunk=16, **BELOW
+    ),
+    "simulated with tiers": SimulatedSettings(
+        prefill_us_per_token=1, decode_ms=0, blocks=12, block_tokens=8, max_sequences=4, prefill_chunk=16, **BELOW
     ),
 }
 
@@ -84,6 +102,15 @@ async def test_a_conversation_reuses_what_was_decoded(engine: Engine) -> None:
     second = await answer(engine, ask([*range(20), *first, 7]))
 
     assert second[0].cached_tokens == 32
+
+
+async def test_public_blocks_are_shared_under_every_salt_and_answered_alike(engine: Engine) -> None:
+    asked = [replace(ask(range(32), salt=salt), public=Public("public", 2)) for salt in "aab"]
+    answers = [await answer(engine, request) for request in asked]
+    elsewhere = await answer(engine, ask(range(32), salt="public"))
+
+    assert [deltas[0].cached_tokens for deltas in (*answers, elsewhere)] == [0, 24, 16, 16]
+    assert len({tuple(tokens_of(deltas)) for deltas in answers}) == 1
 
 
 async def test_another_salt_shares_nothing(engine: Engine) -> None:
@@ -165,10 +192,10 @@ async def test_events_replayed_never_hold_more_than_the_engine_can(engine: Engin
     async for events in engine.events():
         for event in events:
             match event:
-                case Stored():
+                case Stored(tier="gpu"):
                     held.update(event.hashes)
                     stored += len(event.hashes)
-                case Removed():
+                case Removed(tier="gpu"):
                     assert held.issuperset(event.hashes)
                     held.difference_update(event.hashes)
         assert len(held) <= 12

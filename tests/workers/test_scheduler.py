@@ -3,8 +3,10 @@ import struct
 
 import pytest
 
+from kvplane.tests.workers.disks import FakeDisk, Gpu, idle, running
 from kvplane.workers.block_pool import BlockPool
 from kvplane.workers.engine import Delta, EngineRequest, Sampling
+from kvplane.workers.offload import Offload
 from kvplane.workers.scheduler import Scheduler
 
 
@@ -31,6 +33,8 @@ class Driver:
         work = self.scheduler.plan(self.now)
         fed = {each.generation.request.id: each.tokens for each in work}
         self.now += 1
+        if below := self.scheduler.pool.below:
+            Gpu(self.scheduler.pool.blocks).step(below)
         for generation, delta in self.scheduler.finish(work, [token for each in work if each.samples], self.now):
             self.deltas.setdefault(generation.request.id, []).append(delta)
         return fed
@@ -186,3 +190,88 @@ def test_a_prefill_says_how_many_steps_it_took_and_what_else_they_computed() -> 
     first, second = driver.deltas["first"], driver.deltas["second"]
     assert {(delta.steps, delta.step_tokens) for delta in first} == {(1, 8)}
     assert {(delta.steps, delta.step_tokens) for delta in second} == {(3, 18)}
+
+
+async def with_a_prompt_on_disk(disk: FakeDisk, below: Offload, blocks: int) -> Driver:
+    """`range(9)`, of which two blocks of 4 can be reused, has been evicted by a prompt that took all blocks."""
+    pool = BlockPool(blocks, 4, below)
+    made = Scheduler(pool, max_sequences=4, prefill_chunk=32, context=100, vocabulary=200, stop_ids=())
+    driver = Driver(made)
+    for tokens in (range(9), range(50, 50 + 4 * blocks - 1)):
+        made.add(request("before", tokens, output=1), driver.now)
+        driver.step()
+    driver.step()
+    await idle()
+    disk.open.clear()
+    return driver
+
+
+async def test_a_prompt_that_is_being_read_waits_and_holds_nobody_up() -> None:
+    disk = FakeDisk()
+    below = Offload(0, 16, disk)
+    async with running(below):
+        driver = await with_a_prompt_on_disk(disk, below, blocks=5)
+        driver.scheduler.add(request("read", range(9)), driver.now)
+        driver.scheduler.add(request("beside", range(100, 103)), driver.now)
+        reading = [driver.step(), driver.step()]
+        load = driver.scheduler.load()
+        disk.open.set()
+        await idle()
+
+        assert reading == [{"beside": 3}, {"beside": 1}]
+        assert (load.waiting_prefill_tokens, load.waiting_sequences, load.running_sequences) == (1, 1, 2)
+        assert driver.step() == {"read": 1, "beside": 1}
+        [delta] = driver.deltas["read"]
+        assert (delta.cached_tokens, delta.queue_ms, delta.prefill_ms) == (8, 2000, 1000)
+
+
+async def test_what_was_lost_while_it_was_asked_for_is_computed() -> None:
+    disk = FakeDisk()
+    below = Offload(0, 16, disk)
+    async with running(below):
+        driver = await with_a_prompt_on_disk(disk, below, blocks=5)
+        driver.scheduler.add(request("read", range(9)), driver.now)
+        driver.step()
+        disk.files.clear()
+        disk.open.set()
+        await idle()
+
+        assert driver.step() == {"read": 9}
+        assert driver.deltas["read"][0].cached_tokens == 0
+
+
+async def test_a_prompt_removed_while_it_is_read_leaves_nothing_behind() -> None:
+    disk = FakeDisk()
+    below = Offload(0, 16, disk)
+    async with running(below):
+        driver = await with_a_prompt_on_disk(disk, below, blocks=5)
+        generation = driver.scheduler.add(request("read", range(9)), driver.now)
+        driver.step()
+        driver.scheduler.remove(generation)
+        disk.open.set()
+        await idle()
+
+        assert driver.step() == {}
+        assert driver.scheduler.load().free_blocks == 5
+        assert not below.take_moves().fills
+
+
+async def test_a_prompt_that_gives_way_while_it_is_read_is_fetched_again() -> None:
+    disk = FakeDisk()
+    below = Offload(0, 16, disk)
+    async with running(below):
+        driver = await with_a_prompt_on_disk(disk, below, blocks=5)
+        driver.scheduler.add(request("old", range(100, 107), output=8), driver.now)
+        driver.scheduler.add(request("read", range(9), output=2), driver.now)
+        steps = [driver.step() for _ in range(3)]
+        given_way = driver.scheduler.load().running_sequences
+        disk.open.set()
+        for _ in range(12):
+            await idle()
+            driver.step()
+
+        assert steps == [{"old": 7}, {"old": 1}, {"old": 1}]
+        assert given_way == 1  # the old one's ninth token needed a third block
+        assert [delta.finish for delta in driver.deltas["read"]] == [None, "length"]
+        assert driver.deltas["read"][0].cached_tokens == 8
+        assert driver.scheduler.load().free_blocks == 5

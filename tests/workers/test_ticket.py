@@ -5,13 +5,15 @@ import pickle
 import msgspec
 import pytest
 
+from kvplane.workers.engine import Public
 from kvplane.workers.ticket import BadTicket, Ticket, verify
 
 KEY = b"k" * 32
 
 
 def ticket() -> Ticket:
-    return Ticket("d1", "r1", 7, ("a", "b"), "5a17", "00-1-2-01", deadline_s=100.0, prompt_blocks=3).signed(KEY)
+    unsigned = Ticket("d1", "r1", 7, ("a", "b"), "5a17", "00-1-2-01", deadline_s=100.0, prompt_blocks=3)
+    return msgspec.structs.replace(unsigned, public=Public("9b11c", 2)).signed(KEY)
 
 
 def test_a_signed_ticket_verifies_after_crossing_a_process() -> None:
@@ -21,7 +23,18 @@ def test_a_signed_ticket_verifies_after_crossing_a_process() -> None:
     assert crossed == ticket()
 
 
-@pytest.mark.parametrize("field, value", [("salt", "other"), ("ranks", ("b",)), ("deadline_s", 1e9), ("number", 8)])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("salt", "other"),
+        ("ranks", ("b",)),
+        ("deadline_s", 1e9),
+        ("number", 8),
+        ("public", None),
+        ("public", Public("9b11c", 3)),
+        ("public", Public("other", 2)),
+    ],
+)
 def test_an_altered_field_is_refused(field: str, value: object) -> None:
     altered = msgspec.structs.replace(ticket(), **{field: value})
 

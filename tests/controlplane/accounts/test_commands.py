@@ -13,6 +13,7 @@ from kvplane.controlplane.accounts import Book
 from kvplane.controlplane.accounts.commands import tenants
 from kvplane.controlplane.accounts.settings import AccountsSettings, open_accounts
 from kvplane.controlplane.errors import AccountsDown, ConfigError
+from kvplane.directory import Keyring
 
 Ask = Callable[..., str]
 
@@ -54,6 +55,19 @@ def test_a_tenant_is_made_with_a_key_that_speaks_for_it(ask: Ask, server: str) -
     assert "initech/tps" in ask("list")
 
 
+def test_a_tenants_salt_is_rotated_and_nobody_elses(ask: Ask, server: str) -> None:
+    keys = [ask("create", "pied"), ask("key", "pied", "--isolation-key", "blue"), ask("create", "piper")]
+    before = [caller.domain for caller in map(book(server).caller, keys) if caller]
+    said = [ask("rotate-salt", "pied"), ask("rotate-salt", "pied")]
+    ask("set", "pied", "--rule", "concurrency=4")
+    after = [caller.domain for caller in map(book(server).caller, keys) if caller]
+
+    ring = Keyring(b"m" * 32)
+    assert said == ["pied/default: salt epoch 1", "pied/default: salt epoch 2"]
+    assert [domain.salt_epoch for domain in after] == [2, 2, 0]
+    assert [ring.salt(old) == ring.salt(new) for old, new in zip(before, after, strict=True)] == [False, False, True]
+
+
 def test_rules_are_changed_one_by_one_and_taken_away(ask: Ask, server: str) -> None:
     ask("create", "hooli", "--rule", "concurrency=4", "--rule", "weight=2")
     said = ask("set", "hooli", "--rule", "concurrency=", "--rule", "over_write_limit=reject", "--disabled")
@@ -73,6 +87,40 @@ def test_a_revoked_key_is_nobodys_and_the_others_stay(ask: Ask, server: str) -> 
 
     assert book(server).caller(first) is None
     assert book(server).caller(second) is not None
+
+
+def test_a_system_prompt_is_shared_replaced_shown_and_shared_no_longer(ask: Ask, server: str, tmp_path: Path) -> None:
+    ask("create", "acme/support")
+    ask("create", "globex")
+    file = tmp_path / "prompt.txt"
+    file.write_bytes("Sei höflich.\r\n".encode())
+    said = ask("public", "add", "code", "--file", str(file), "--for", "acme/support, globex,acme/support")
+    first = book(server).public["code"]
+    ask("public", "add", "code", "--system", "Be brief.", "--for", "globex")
+    [shown] = json.loads(ask("public", "list", "--json"))
+    listed = ask("public", "list")
+    ask("public", "remove", "code")
+
+    assert said == "code: 14 characters, shared by acme/support, globex/default"
+    assert (first.system, first.tenants) == ("Sei höflich.\r\n", ("acme/support", "globex/default"))
+    assert shown == {"name": "code", "system": "Be brief.", "tenants": ["globex/default"]}
+    assert "globex/default" in listed
+    assert "Be brief." in listed
+    assert not book(server).public
+
+
+@pytest.mark.parametrize(
+    "name, tenants, wanted", [("code", "dunder,nobody", "nobody/default is not there"), ("A/b", "dunder", "plain name")]
+)
+def test_nothing_is_shared_with_a_stranger_or_under_no_name(
+    ask: Ask, server: str, name: str, tenants: str, wanted: str
+) -> None:
+    if "dunder/default" not in book(server).tenants:
+        ask("create", "dunder")
+
+    with pytest.raises(ConfigError, match=wanted):
+        ask("public", "add", name, "--system", "Be brief.", "--for", tenants)
+    assert not book(server).public
 
 
 def test_a_file_is_taken_in_whole(ask: Ask, server: str, tmp_path: Path) -> None:
@@ -95,6 +143,10 @@ def test_a_file_is_taken_in_whole(ask: Ask, server: str, tmp_path: Path) -> None
         (("key", "nobody"), "nobody/default is not there"),
         (("revoke", "ffffffffffff"), "no key has an id"),
         (("import", "/nowhere.yaml"), "cannot be read"),
+        (("public", "add", "code", "--for", "acme"), "give one of them"),
+        (("public", "add", "code", "--system", "Hi.", "--file", "x", "--for", "acme"), "give one of them"),
+        (("public", "add", "code", "--file", "/nowhere.txt", "--for", "acme"), "cannot be read"),
+        (("public", "remove", "nothing"), "no public prefix is called 'nothing'"),
     ],
 )
 def test_what_cannot_be_done_says_why_and_changes_nothing(

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from kvplane.controlplane.accounts import Book, KeyRecord, Lease, Rate, Rules, Tenant
+from kvplane.controlplane.accounts import Book, KeyRecord, Lease, PublicPrefix, Rate, Rules, Tenant
 from kvplane.controlplane.errors import ConfigError
 
 from .stores import SLOW, Store
@@ -120,6 +120,33 @@ async def test_a_key_is_revoked_by_as_much_of_its_id_as_tells_it_apart(store: St
 
     assert (unknown, known) == (False, True)
     assert set((await store.accounts.read()).keys) == {key("ab1").digest, key("b").digest}
+
+
+async def test_public_prefixes_are_read_with_the_rest_as_they_were_last_published(store: Store) -> None:
+    code = PublicPrefix(name="code", system="Sei höflich.\r\n", tenants=(ACME.name, "globex/research"))
+    changed, other = code.model_copy(update={"tenants": (ACME.name,)}), code.model_copy(update={"name": "other"})
+    books = []
+    for prefix in (code, other, changed):
+        await store.accounts.publish(prefix)
+        books.append(await store.accounts.read())
+
+    assert [book.public for book in books] == [
+        {"code": code},
+        {"code": code, "other": other},
+        {"code": changed, "other": other},
+    ]
+    assert [book.revision for book in books] == [1, 2, 3]
+
+
+async def test_a_public_prefix_is_withdrawn_once(store: Store) -> None:
+    await store.accounts.put(ACME)
+    for name in ("a", "b"):
+        await store.accounts.publish(PublicPrefix(name=name, system="Hi.", tenants=(ACME.name,)))
+    withdrawn = [await store.accounts.withdraw(name) for name in ("a", "a", ACME.name)]
+    book = await store.accounts.read()
+
+    assert withdrawn == [True, False, False]
+    assert (list(book.public), list(book.tenants), book.revision) == (["b"], [ACME.name], 4)
 
 
 async def test_a_lease_is_what_is_wanted_or_what_is_there_or_nothing(store: Store) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvplane.controlplane.accounts import KeyRecord, Rate, Rules, Tenant
+from kvplane.controlplane.accounts import KeyRecord, PublicPrefix, Rate, Rules, Tenant
 from kvplane.controlplane.accounts.redis_accounts import RedisAccounts
 from kvplane.controlplane.errors import AccountsDown
 from kvplane.directory import DirectorySettings, open_client
@@ -22,6 +22,7 @@ WAIT_S = 20.0
 TENANTS = "{kvplane:accounts}:tenants"
 ACME = Tenant(organisation="acme")
 KEY = KeyRecord(digest="ab" * 32, tenant=ACME.name)
+CODE = PublicPrefix(name="code", system="Be brief.", tenants=(ACME.name,))
 DEEP = Rate(per_s=0.001, burst=100_000.0)
 
 
@@ -132,6 +133,7 @@ async def test_a_full_store_takes_no_tenant_but_revokes_and_releases(
 ) -> None:
     await accounts.put(ACME)
     await accounts.add_key(KEY)
+    await accounts.publish(CODE)
     await accounts.lease("b", SLOW, 5, 5)
     await accounts.claim("c", "r", 1, 1, 60.0)
     revision = await accounts.revision()
@@ -140,14 +142,15 @@ async def test_a_full_store_takes_no_tenant_but_revokes_and_releases(
     try:
         with pytest.raises(AccountsDown, match="maxmemory"):
             await accounts.put(Tenant(organisation="globex"))
-        revoked = await accounts.revoke(KEY.id)
+        revoked, withdrawn = await accounts.revoke(KEY.id), await accounts.withdraw(CODE.name)
         held = await accounts.claim("c", "r", 0, 1, 60.0)
         await accounts.give_back("b", SLOW, 5)
     finally:
         accounts_server.ask("CONFIG", "SET", "maxmemory", 0)
 
-    assert (revoked, held, (await accounts.read()).keys) == (True, 0, {})
-    assert await accounts.revision() == revision + 1
+    book = await accounts.read()
+    assert (revoked, withdrawn, held, book.keys, book.public) == (True, True, 0, {}, {})
+    assert book.revision == revision + 2
 
 
 @pytest.mark.parametrize(
@@ -158,6 +161,8 @@ async def test_a_full_store_takes_no_tenant_but_revokes_and_releases(
         lambda it: it.put(ACME),
         lambda it: it.add_key(KEY),
         lambda it: it.revoke("ab"),
+        lambda it: it.publish(CODE),
+        lambda it: it.withdraw("code"),
         lambda it: it.lease("b", SLOW, 1, 1),
         lambda it: it.give_back("b", SLOW, 1),
         lambda it: it.claim("c", "r", 1, 1, 1.0),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import pytest
 from pydantic import ValidationError
 
-from kvplane.controlplane.accounts import NO_BOOK, Book, KeyRecord, Rules, Tenant, digest_of
-from kvplane.directory import Domain
+from kvplane.controlplane.accounts import NO_BOOK, Book, KeyRecord, PublicPrefix, Rules, Tenant, digest_of
+from kvplane.directory import Domain, Keyring
 
 ACME = Tenant(organisation="acme", workspace="support")
 
@@ -82,6 +82,8 @@ def test_a_tenants_name_is_plain(name: str) -> None:
         {"over_write_limit": "ignore"},
         {"resident_share": 0},
         {"resident_share": 1.1},
+        {"admit_from": 0},
+        {"admit_from": 256},
         {"weight": 0},
         {"weight": float("nan")},
         {"subdivide_by": "model"},
@@ -94,4 +96,24 @@ def test_a_rule_out_of_bounds_or_unknown_is_refused(rule: Mapping[str, object]) 
 
 
 def test_without_rules_there_is_no_limit() -> None:
-    assert {value for name, value in Rules() if name not in ("over_write_limit", "weight")} == {None}
+    assert {value for name, value in Rules() if name not in ("over_write_limit", "admit_from", "weight")} == {None}
+
+
+def test_a_public_domain_is_no_tenants_whatever_either_is_called() -> None:
+    prefix = PublicPrefix(name="acme", system="Be brief.", tenants=(ACME.name,))
+    keyring, found = Keyring(b"m" * 32), Book(1, {}, {}, {prefix.name: prefix})
+    others = [Domain("acme", ""), Domain("acme", "default"), Domain("", "", "acme"), Domain("", "", "", "acme")]
+
+    assert found.domains == {prefix.domain}
+    assert keyring.salt(prefix.domain) not in {keyring.salt(each) for each in others}
+    with pytest.raises(ValidationError):
+        Tenant(organisation="", workspace="acme")
+
+
+@pytest.mark.parametrize("changed", [{"name": ""}, {"name": "A/b"}, {"system": ""}, {"tenants": ()}, {"salt": "x"}])
+def test_a_public_prefix_has_a_plain_name_a_text_and_tenants(changed: Mapping[str, object]) -> None:
+    fields = {"name": "code", "system": "Be brief.", "tenants": (ACME.name,), **changed}
+
+    with pytest.raises(ValidationError) as told:
+        PublicPrefix.model_validate(fields)
+    assert "Be brief" not in str(told.value)

@@ -39,6 +39,20 @@ async def test_every_key_leads_to_its_tenant_and_domain_and_no_other() -> None:
     assert "0123456789" not in repr(book)
 
 
+async def test_a_salt_epoch_never_goes_back_whatever_a_file_says() -> None:
+    accounts = MemoryAccounts(lambda: 0.0)
+    rows = parse_tenants(FILE, "t.yaml")
+    await accounts.put(rows[0].tenant.model_copy(update={"salt_epoch": 3}))
+
+    await take_in(accounts, rows)
+    kept = (await accounts.read()).tenants
+    await take_in(accounts, parse_tenants(FILE.replace("disabled: true", "salt_epoch: 4"), "t.yaml"))
+
+    assert {name: tenant.salt_epoch for name, tenant in kept.items()} == {"acme/support": 3, "globex/default": 0}
+    assert kept["acme/support"].rules == Rules(requests_per_minute=60)
+    assert (await accounts.read()).tenants["globex/default"].salt_epoch == 4
+
+
 @pytest.mark.parametrize(
     "text, wanted",
     [

@@ -115,8 +115,8 @@ def test_options_reach_the_fleet(trace: str, arguments: list[str]) -> None:
 
 def test_late_routers_find_less(trace: str) -> None:
     def hit_rate(*arguments: str) -> float:
-        found = replayed(trace, "--policy", "estimated_ttft", "--routers", "4", "--no-references", *arguments)
-        return float(found["policies"]["estimated_ttft"]["hit_rate"])
+        found = replayed(trace, "--policy", "longest_prefix", "--routers", "4", "--no-references", *arguments)
+        return float(found["policies"]["longest_prefix"]["hit_rate"])
 
     assert hit_rate("--lag-ms", "300") < hit_rate()
 

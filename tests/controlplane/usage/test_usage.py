@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -92,6 +93,62 @@ def test_the_command_sums_what_is_in_the_ledger(tmp_path: Path) -> None:
         ("2026-11-25", 1, None),
     ]
     assert "large" in seen.stdout
+
+
+@pytest.fixture(scope="module")
+def written() -> Iterator[str]:
+    """Accounts with 1 token half a second before a UTC day, 2 as it begins, 4 and 8 likewise a day later."""
+    with ValkeyServer() as server:
+        url = f"redis://127.0.0.1:{server.port}/0"
+        offsets = (-0.5, 0.0, 86_399.5, 86_400.0)
+        asyncio.run(_write(url, [_output(1 << number, AT_S + offset) for number, offset in enumerate(offsets)]))
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "tokens"),
+    [
+        ("2026-11-24T00:00:00+00:00", "2026-11-25T00:00:00+00:00", 2 + 4),  # from its first moment, and not the next's
+        ("2026-11-23T23:59:59.5+00:00", "2026-11-25T00:00:00.000001+00:00", 1 + 2 + 4 + 8),
+        ("2026-11-23T23:59:59.500001+00:00", "2026-11-24T23:59:59.5+00:00", 2),
+        ("2026-11-24T02:00:00+02:00", "2026-11-25T01:59:59.75+02:00", 2 + 4),  # days are UTC's, moments anybody's
+        ("2026-11-24T00:00:00+00:00", "2026-11-24T00:00:00+00:00", 0),
+        ("2016-11-17T00:00:00+00:00", "2026-11-25T00:00:00+00:00", 1 + 2 + 4),  # 3,660 days
+    ],
+)
+def test_a_span_begins_with_its_first_moment_and_ends_before_its_last(
+    written: str, since: str, until: str, tokens: int
+) -> None:
+    asked = ["usage", "--accounts", written, "--tenant", "acme/default", "--json", "--since", since, "--until", until]
+    result = CliRunner().invoke(cli.app, asked)
+
+    assert sum(row["output_tokens"] for row in json.loads(result.stdout)["rows"]) == tokens
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "why"),
+    [
+        ("2026-11-25T00:00:00+00:00", "2026-11-24T23:59:59+00:00", "is later than --until 2026-11-24T23:59:59"),
+        ("2016-11-16T23:59:59+00:00", "2026-11-25T00:00:00+00:00", "reaches back 3661 days"),
+    ],
+)
+def test_a_span_that_cannot_be_summed_says_why(written: str, since: str, until: str, why: str) -> None:
+    result = CliRunner().invoke(cli.app, ["usage", "--accounts", written, "--since", since, "--until", until])
+
+    assert isinstance(result.exception, ConfigError)
+    assert why in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_moment_that_is_none_is_refused(option: str) -> None:
+    result = CliRunner().invoke(cli.app, ["usage", option, "yesterday"])
+
+    assert result.exit_code == 2
+    assert "yesterday" in result.output
+
+
+def _output(tokens: int, at_s: float) -> Usage:
+    return Usage(f"d{tokens}", 0, "acme/default", "m", 10, 0, 0, tokens, "stop", at_s)
 
 
 async def _write(url: str, entries: list[Usage]) -> None:
