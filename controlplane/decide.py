@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..directory import Domain, HolderId, Keyring, Load, Prefix, Segment, domain_key
+from ..directory import Domain, HolderId, Keyring, Load, Prefix, Segment
 from ..directory.wire import Served
 from ..policies import Candidate, Choice, Outcome, Policy, ReplicaId, RoutedRequest, ranked, waits_at_most
 from ..policies.field import HELD, Field
@@ -21,6 +21,7 @@ from ..workers import Public, Ticket
 from .confinement import allowed
 from .decision import Decision
 from .public import Lead
+from .salts import Salts
 from .sight import Sight
 from .tenants import label
 from .write_limit import WITHIN, Budget, Verdict
@@ -30,11 +31,8 @@ log = logging.getLogger(__name__)
 NOBODY = "no replica is known"
 LEFT_TO_RAY = "left to Ray"
 _REPEAT_S = 30.0
-_ALL_BLOCKS = 1 << 40  # of any prompt
 _RANKS = 16  # a thousand would be most of what a request carries; the seam shuffles all others behind these
 _AWAITED = 10_000  # decisions kept until their outcome comes
-_DOMAINS = 10_000  # whose keys are kept: a tenant's own rule may divide it by what clients send
-_SALT_BYTES = 32
 
 
 Seen = tuple[Sequence[Candidate], str]  # and why nothing is known of them
@@ -73,14 +71,13 @@ class Decider:
         self._router = router
         self._model = model
         self._block_tokens = block_tokens
-        self._keyring = keyring
         self._ticket_key = keyring.ticket_key()
         self._sight = sight
         self._policy = policy
         self._policy_name = policy_name
         self._clock_ns = clock_ns
         self._narrow = narrow
-        self._secrets: OrderedDict[Domain, tuple[str, tuple[Segment]]] = OrderedDict()
+        self._salts = Salts(keyring, model, block_tokens)
         self._decisions = 0
         self._ahead: tuple[Asked, int, Seen] | None = None  # what was seen for which decision's request
         self._awaited: OrderedDict[str, tuple[Ticket, Choice | None, int]] = OrderedDict()
@@ -216,28 +213,16 @@ class Decider:
                 self._survived("learning")
         return ticket is not None
 
-    def _secret(self, domain: Domain) -> tuple[str, tuple[Segment]]:
-        """A domain's salt, and the segment that a prompt of it is; derived once, and again where there are many."""
-        secret = self._secrets.get(domain)
-        if secret is None:
-            secret = self._secrets[domain] = self._derived(self._keyring.salt(domain))
-            if len(self._secrets) > _DOMAINS:
-                self._secrets.popitem(last=False)
-        return secret
-
-    def _derived(self, salt: str) -> tuple[str, tuple[Segment]]:
-        return salt, (Segment(domain_key(salt, self._model, "", self._block_tokens), _ALL_BLOCKS),)
-
     def _prefix(self, asked: Asked) -> Prefix:
         return Prefix(asked.words, self._block_tokens, self._parts(asked)[1])
 
     def _parts(self, asked: Asked, bypass: bool = False) -> tuple[str, tuple[Segment, ...], Public | None]:
         """Its own salt, the segments that its prompt passes through, and what of it is public, which comes first."""
-        salt, own = self._derived(secrets.token_hex(_SALT_BYTES)) if bypass else self._secret(asked.domain)
+        salt, own = self._salts.one_off() if bypass else self._salts.of(asked.domain)
         if bypass or (lead := asked.public) is None:
-            return salt, own, None
-        shared, [segment] = self._secret(lead.domain)
-        return salt, (replace(segment, until_block=lead.blocks), *own), Public(shared, lead.blocks)
+            return salt, (own,), None
+        shared, segment = self._salts.of(lead.domain)
+        return salt, (replace(segment, until_block=lead.blocks), own), Public(shared, lead.blocks)
 
     def _look(self, asked: Asked) -> Seen:
         """What is known for this decision: as it was seen ahead, if nothing was decided since."""
@@ -270,7 +255,7 @@ class Decider:
     def _allowed(self, asked: Asked, candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], Verdict]:
         if asked.budget is None or not candidates:
             return candidates, WITHIN
-        share, tag = asked.budget.rules.resident_share, self._secret(asked.domain)[1][0].key.tag
+        share, tag = asked.budget.rules.resident_share, self._salts.of(asked.domain)[1].key.tag
         crowding = share is not None and self._sight.share(tag) > share
         return allowed(asked.budget, label(asked.domain), candidates, self._prefix(asked) if crowding else None)
 
