@@ -9,7 +9,6 @@ import pytest
 from kvplane.workers.engine import EngineEvent
 from kvplane.workers.gaps import Message
 from kvplane.workers.vllm_events import decode
-from kvplane.workers.window_events import WindowEvent
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "data" / "events"
 
@@ -19,7 +18,7 @@ def captured(name: str, read: Callable[[bytes], Sequence[EngineEvent]] = decode)
     return [event for message in messages(name) for event in read(message.payload)]
 
 
-def batches(name: str, read: Callable[[bytes], Sequence[EngineEvent | WindowEvent]]) -> Sequence[Sequence[object]]:
+def batches(name: str, read: Callable[[bytes], Sequence[EngineEvent]]) -> Sequence[Sequence[object]]:
     """The events of one capture as they came together."""
     return [read(message.payload) for message in messages(name)]
 

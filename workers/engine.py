@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 BlockHash = int | bytes  # the engine's own name of a block; opaque, equal for equal content
 Tier = Literal["gpu", "cpu", "disk"]
 
+EVERY = 1 << 30  # blocks; longer than any prompt
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -97,11 +99,33 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowsStored:
+    """Blocks of one group of such layers: copies beside those of the group that looks back at all.
+
+    The engine can go on behind a block only if the group has that one and those before it, `reach` in all.
+    """
+
+    hashes: Sequence[BlockHash]
+    group: int
+    reach: int
+    tier: Tier = "gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsRemoved:
+    """Blocks that left a group in one tier, one copy for each mention."""
+
+    hashes: Sequence[BlockHash]
+    group: int
+    tier: Tier = "gpu"
+
+
+@dataclass(frozen=True, slots=True)
 class Cleared:
     """Every block of every tier is gone."""
 
 
-EngineEvent = Stored | Removed | Cleared
+EngineEvent = Stored | Removed | WindowsStored | WindowsRemoved | Cleared
 
 
 class Unservable(ValueError):

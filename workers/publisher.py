@@ -21,7 +21,7 @@ from ..directory import (
     seal,
 )
 from ..directory.backoff import delays
-from .engine import Cleared, Engine, EngineDead, EngineEvent, Removed, Stored
+from .engine import Cleared, Engine, EngineDead, EngineEvent, Removed, Stored, WindowsRemoved, WindowsStored
 from .pace import AT_ONCE, Pace
 from .page_log import PageLog
 from .parts import parts
@@ -172,6 +172,10 @@ class Publisher:
                     closure.store(event.hashes, event.parent, event.words, event.tier, event.salt)
                 case Removed():
                     closure.remove(event.hashes, event.tier)
+                case WindowsStored():
+                    closure.store_windows(event.hashes, event.group, event.reach, event.tier)
+                case WindowsRemoved():
+                    closure.remove_windows(event.hashes, event.group, event.tier)
                 case Cleared():
                     closure.clear()
 

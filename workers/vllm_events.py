@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .engine import Cleared, EngineEvent, Removed, Stored, Tier
-from .window_events import EVERY, WindowEvent, WindowsRemoved, WindowsStored
+from .engine import EVERY, Cleared, EngineEvent, Removed, Stored, Tier, WindowsRemoved, WindowsStored
 from .words import words_beside
 
 _TIERS: dict[str | None, Tier] = {None: "gpu", "GPU": "gpu", "CPU": "cpu", "STORAGE": "disk", "DISK": "disk"}
@@ -99,11 +98,11 @@ class VllmEvents:
         self._chain: int | None = None  # the group that blocks are promised by
         self._reach: dict[int, int] = {}  # of all others
 
-    def read(self, payload: bytes) -> Sequence[EngineEvent | WindowEvent]:
+    def read(self, payload: bytes) -> Sequence[EngineEvent]:
         """Raises `msgspec.MsgspecError` on anything but a batch."""
         return [told for event in _decode(payload) for told in self._told(event)]
 
-    def _told(self, event: VllmEvent) -> Iterator[EngineEvent | WindowEvent]:
+    def _told(self, event: VllmEvent) -> Iterator[EngineEvent]:
         tier = None if isinstance(event, AllBlocksCleared) else _tier(event)
         match event:
             case BlockStored(group_idx=int() as group) if self._looks_back(group, event):

@@ -10,9 +10,8 @@ import zmq.asyncio
 
 from .engine import Cleared, EngineEvent
 from .gaps import Lost, Message, in_order
-from .window_events import WindowEvent
 
-Batch = Sequence[EngineEvent | WindowEvent]
+Batch = Sequence[EngineEvent]
 
 _SILENCE_S = 1.0
 _REPLAY_S = 5.0  # publishers look for such requests between their batches, ten times a second at the least

@@ -10,7 +10,7 @@ import zmq
 import zmq.asyncio
 
 from .engine import Cleared, EngineEvent
-from .vllm_events import decode
+from .vllm_events import VllmEvents
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ async def in_order(live: AsyncIterator[Message | None], replay: Replay) -> Async
 
     What not even the replay has is lost for good: then nothing is known to be held any more.
     """
-    wanted = 0
+    wanted, decode = 0, VllmEvents().read
     async for message in live:
         if message is not None and message.number < wanted:
             continue

@@ -10,10 +10,9 @@ from kvplane.directory.prefix import Chain
 from kvplane.directory.wire import names_of
 from kvplane.tests.captures import batches, captured, messages
 from kvplane.workers import sglang_events, vllm_events
-from kvplane.workers.engine import BlockHash, Cleared, EngineEvent, Removed, Stored
+from kvplane.workers.engine import BlockHash, Cleared, EngineEvent, Removed, Stored, WindowsRemoved, WindowsStored
 from kvplane.workers.gaps import Lost, Message, in_order
 from kvplane.workers.vllm_events import VllmEvents
-from kvplane.workers.window_events import WindowsRemoved, WindowsStored
 
 BLOCK = 32
 TIERS = ("gpu", "cpu", "disk")

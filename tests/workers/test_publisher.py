@@ -13,6 +13,7 @@ from kvplane.directory import (
     Checkpoint,
     Closure,
     DomainKey,
+    Holdings,
     Level,
     MemoryPages,
     Prefix,
@@ -30,6 +31,8 @@ from kvplane.workers.engine import (
     EngineDead,
     Removed,
     Stored,
+    WindowsRemoved,
+    WindowsStored,
 )
 from kvplane.workers.pace import AT_ONCE, Pace
 from kvplane.workers.parts import MOST_NAMES
@@ -105,6 +108,21 @@ async def publishing(
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_a_page_says_where_the_windows_of_a_hybrid_model_stand() -> None:
+    def extent(pages: FlakyPages) -> int:
+        table = Holdings()
+        for message in pages.written:
+            table.apply(HOLDER, message.changes)
+        prompt = Prefix(words(1, 2, 3, 0), 4, [Segment(key_of(SALT), 1 << 30)])
+        return table.find(prompt).extents(HOLDER)[0]
+
+    async with publishing() as (_, engine, pages):
+        engine.say(WindowsStored((1, 2), 0, 1), stored(1, 2, 3))
+        await until(lambda: extent(pages) == 2)
+        engine.say(WindowsRemoved((2,), 0))
+        await until(lambda: extent(pages) == 1)
 
 
 async def test_a_page_begins_with_a_checkpoint_and_goes_on_in_order() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from kvplane.workers.engine import Cleared, EngineEvent, Removed, Stored
+from kvplane.workers.engine import EVERY, Cleared, EngineEvent, Removed, Stored, WindowsRemoved, WindowsStored
 from kvplane.workers.vllm_events import (
     AllBlocksCleared,
     BlockRemoved,
@@ -17,7 +17,6 @@ from kvplane.workers.vllm_events import (
     decode,
     segment_key,
 )
-from kvplane.workers.window_events import EVERY, WindowEvent, WindowsRemoved, WindowsStored
 
 HASH = "ab" * 32  # an image's looks like a salt
 DIGEST = bytes(range(32))
@@ -143,10 +142,10 @@ def test_media_that_are_unknown_or_elsewhere_are_left_out() -> None:
 def test_the_first_group_that_looks_back_at_all_is_the_chain_and_others_are_windows() -> None:
     events = VllmEvents()
 
-    def read(event: VllmEvent) -> Sequence[EngineEvent | WindowEvent]:
+    def read(event: VllmEvent) -> Sequence[EngineEvent]:
         return events.read(msgspec.msgpack.encode(EventBatch(0.0, (event,))))
 
-    def store(group: int, kind: str, window: int | None = None) -> Sequence[EngineEvent | WindowEvent]:
+    def store(group: int, kind: str, window: int | None = None) -> Sequence[EngineEvent]:
         return read(
             BlockStored(
                 block_hashes=(1, 2),
