@@ -29,6 +29,7 @@ def settings_of(state: Path, redis_url: str, routing: str) -> Settings:
         replicas={"count": 3, "max_ongoing_requests": 3},
         directory={"url": redis_url},
         routing=routing,
+        router={"fair_queue": False},  # else what finds no room at a replica waits for it
         state=state,
     )
 
