@@ -1,4 +1,4 @@
-"""Tests on real engines: collected only where vLLM is installed, as `make test-engines` does."""
+"""Tests on real engines: collected only where vLLM is installed (`requirements.lock`)."""
 
 import importlib.util
 from pathlib import Path
